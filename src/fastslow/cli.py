@@ -1,0 +1,174 @@
+"""The command ``fastslow``. Heavy imports happen inside the commands: ``--help`` is instant."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fastslow.errors import FastslowError, InputError
+
+app = typer.Typer(
+    help="Fast-Slow Training: weights and context of a language model learn in one loop.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a key; may be repeated."),
+]
+
+
+def main() -> None:
+    """Entry point: turns what we raise on purpose into one message and its exit code."""
+    with _errors_as_messages():
+        app()
+
+
+@contextmanager
+def _errors_as_messages() -> Iterator[None]:
+    try:
+        yield
+    except FastslowError as error:
+        print(f"fastslow: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("fastslow: interrupted before there was anything to save", file=sys.stderr)
+        sys.exit(130)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib import metadata
+
+        print(f"fastslow {metadata.version('fastslow')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="A TOML file.")],
+    overrides: Overrides = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show what would run, and touch nothing."),
+    ] = False,
+) -> None:
+    """Train a model's weights and contexts as CONFIG says."""
+    if dry_run:
+        from fastslow.dry_run import describe
+
+        print(describe(config, overrides or []))
+        return
+    from fastslow.training import train as run
+
+    _say_result(run(config, overrides or []).folder)
+
+
+@app.command()
+def resume(run: Annotated[Path, typer.Argument(help="The run's folder.")]) -> None:
+    """Go on with RUN from its latest checkpoint."""
+    from fastslow.training import resume as go_on
+
+    _say_result(go_on(run).folder)
+
+
+@app.command(name="eval")
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="The run's folder.")],
+    split: Annotated[str, typer.Option(help="validation or test.")] = "test",
+    problems: Annotated[int, typer.Option(help="Problems, at most.")] = 128,
+    samples: Annotated[int, typer.Option(help="Completions per problem.")] = 1,
+    contexts: Annotated[
+        list[str], typer.Option("--context", help="seed, best or population; may be repeated.")
+    ] = ["seed", "best"],  # noqa: B006  (typer copies it)
+) -> None:
+    """Measure the accuracy of RUN's latest checkpoint."""
+    from fastslow.config import EvalConfig, load, validate
+    from fastslow.run.console import Console
+    from fastslow.training import evaluate as measure
+
+    found = {"split": split, "problems": problems, "samples": samples, "contexts": tuple(contexts)}
+    settings = validate(EvalConfig, found, "fastslow eval")
+    with Console(load(run / "config.toml")) as console:
+        measure(run, settings, console)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also draw a figure: .png, .svg or .pdf.")
+    ] = None,
+) -> None:
+    """Show runs side by side."""
+    from rich.console import Console
+
+    from fastslow.report.summary import read_run
+    from fastslow.report.tables import comparison
+
+    records = [read_run(run) for run in runs]
+    Console().print(comparison(records))
+    if output is not None:
+        from fastslow.report.figures import draw_comparison
+
+        if output.suffix not in {".png", ".svg", ".pdf"}:
+            raise InputError(f"--output {output}: a figure ends in .png, .svg or .pdf")
+        draw_comparison(records, output)
+        print(f"figure: {output}")
+
+
+@app.command()
+def tasks() -> None:
+    """List the tasks that a configuration can name, with their options."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from fastslow.tasks.registry import available
+
+    table = Table(show_edge=False, pad_edge=False)
+    for column in ("task", "what it is", "options (* required)"):
+        table.add_column(column)
+    for name, line, options in available():
+        keys = [
+            f"{key}{'*' if field.is_required() else ''}"
+            for key, field in options.model_fields.items()
+        ]
+        table.add_row(name, line, ", ".join(keys))
+    Console().print(table)
+    print("A task of your own is named by path/to/file.py:ClassName or package.module:ClassName.")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the runs go.")] = Path("runs"),
+    seed: Annotated[int, typer.Option(help="Seed of both runs.")] = 0,
+    overrides: Overrides = None,
+) -> None:
+    """Train the embedded model by RL and by FST on the same problems, and compare."""
+    from fastslow.demo import run_demo
+
+    run_demo(folder, seed, overrides or [])
+
+
+def _say_result(folder: Any) -> None:
+    print(f"run: {folder}")
+
+
+if __name__ == "__main__":
+    main()

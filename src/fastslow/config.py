@@ -1,0 +1,425 @@
+"""The configuration of a run: pydantic models read from TOML.
+
+Imports without torch, so that ``--help`` and ``--dry-run`` answer at once. Every key that is not
+known is an error that suggests the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fastslow.errors import InputError
+
+Positive = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[int, Field(ge=0)]
+
+DEFAULT_INSTRUCTIONS = (
+    "Answer the question. Give the final answer between <answer> and </answer>."
+)
+
+
+class Section(BaseModel):
+    """Base of every table: unknown keys are refused, values are not silently converted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class DemonstrationConfig(Section):
+    """One solved problem in the seed context."""
+
+    question: str
+    answer: str
+
+
+class ContextConfig(Section):
+    """``[context]``: the seed context Phi_0."""
+
+    instructions: str = DEFAULT_INSTRUCTIONS
+    demonstrations: tuple[DemonstrationConfig, ...] = ()
+
+
+class TaskConfig(BaseModel):
+    """``[task]``: the name of a registered task; its other keys are the task's own."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys beside ``name``, which the task itself validates."""
+        return dict(self.model_extra or {})
+
+    @property
+    def label(self) -> str:
+        """What people call it: a task that serves many data sets goes by the data set."""
+        return str(self.options.get("dataset", self.name))
+
+
+class StageConfig(Section):
+    """``[[stages]]``: a stretch of the run on one task."""
+
+    task: TaskConfig
+    steps: Positive
+
+
+class DemonstrationsConfig(Section):
+    """``[fast.demonstrations]``: the proposer that writes solved problems into the context."""
+
+    max_turns: Positive = 8
+    """Demonstrations in one context, at most."""
+    max_tokens: Positive = 600
+    """Tokens of all demonstrations of one context together, at most."""
+    probe: Positive = 4
+    """Pool problems that the parent is tried on before a demonstration is made of one it fails."""
+
+
+class ReflectionConfig(Section):
+    """``[fast.reflection]``: the language model that rewrites instructions from feedback."""
+
+    model: str | None = None
+    """A litellm model name, or "policy" for the policy itself. None: no reflection."""
+    url: str | None = None
+    """Base URL of an OpenAI-compatible server that serves ``model``."""
+    api_key_env: str | None = None
+    """Name of the environment variable with the key. The key itself never enters a config."""
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    max_tokens: Positive = 2048
+    timeout: Annotated[float, Field(gt=0)] = 120.0
+    """Seconds for one request."""
+    retries: NonNegative = 2
+    """Further tries after a request that failed."""
+    max_characters: Positive = 8000
+    """A proposed instruction longer than this is refused."""
+
+    @model_validator(mode="after")
+    def _url_needs_model(self) -> ReflectionConfig:
+        if self.url is not None and self.model is None:
+            raise ValueError("url is given, but not the model to ask for there: set model")
+        return self
+
+
+class FastConfig(Section):
+    """``[fast]``: the learner of contexts (paper, fast phase)."""
+
+    algorithm: Literal["gepa"] = "gepa"
+    population: Positive = 4
+    """K, contexts kept for a cycle."""
+    every: Positive = 6
+    """T, slow steps per cycle."""
+    budget: Positive | Literal["auto"] = "auto"
+    """Metric calls (rollouts) of one fast phase, never exceeded. "auto": K+1 passes over the
+    anchor set (960 at the paper's 192 anchors and K = 4) plus every proposal's minibatch and probe
+    (see ``fast.gepa.auto_budget``)."""
+    proposals: Positive = 16
+    """Contexts proposed in one fast phase, at most."""
+    minibatch: Positive = 3
+    """Anchors on which a proposal must beat its parent before it is scored on all of them."""
+    components: tuple[Literal["demonstrations", "instructions"], ...] = ("demonstrations",)
+    """What may be rewritten. "instructions" needs ``[fast.reflection]``."""
+    pool: NonNegative = 64
+    """Training problems set aside for demonstrations, at most a quarter of the split: no slow step
+    and no anchor set asks them."""
+    reuse: bool = True
+    """Whether rollouts of the fast phase take part in the slow phase of the same cycle."""
+    demonstrations: DemonstrationsConfig = DemonstrationsConfig()
+    reflection: ReflectionConfig = ReflectionConfig()
+
+    @model_validator(mode="after")
+    def _components_can_be_had(self) -> FastConfig:
+        if not self.components:
+            raise ValueError("components is empty: name demonstrations, instructions or both")
+        if len(set(self.components)) != len(self.components):
+            raise ValueError("components names one component twice")
+        if "instructions" in self.components and self.reflection.model is None:
+            raise ValueError(
+                'components holds "instructions", which needs a model to write them: '
+                'set fast.reflection.model (a litellm name, or "policy")'
+            )
+        if "demonstrations" in self.components and self.pool == 0:
+            raise ValueError(
+                'components holds "demonstrations", which are made of problems set aside: '
+                "set fast.pool to at least 1"
+            )
+        return self
+
+
+class LoraConfig(Section):
+    """``[slow.lora]``: train low-rank adapters instead of all weights."""
+
+    rank: Positive = 16
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+
+
+class SlowConfig(Section):
+    """``[slow]``: the learner of weights (paper, slow phase)."""
+
+    algorithm: Literal["cispo"] = "cispo"
+    problems: Positive = 32
+    """P, problems in one batch."""
+    group: Annotated[int, Field(ge=2)] = 8
+    """G, rollouts per problem, over all contexts together."""
+    lr: Annotated[float, Field(gt=0)] = 1e-6
+    warmup: NonNegative = 10
+    """Steps over which the learning rate rises linearly from 0."""
+    betas: tuple[
+        Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]
+    ] = (0.9, 0.999)
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Norm that gradients are clipped to; inf: no clipping."""
+    cap: Annotated[float, Field(gt=0)] = 4.0
+    """tau, the absolute upper bound of the importance ratio in CISPO."""
+    kl: Annotated[float, Field(ge=0)] = 0.001
+    """Coefficient of the KL term to the base policy. 0: neither computed nor logged."""
+    tokens_per_pass: Positive = 4096
+    """Tokens of one forward and backward pass: memory does not grow with the batch."""
+    lora: LoraConfig | None = None
+
+
+class PolicyConfig(Section):
+    """``[policy]``: where the model runs and how it is sampled."""
+
+    backend: Literal["local"] = "local"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What the model computes in. Weights, optimiser and log-probabilities are fp32 throughout."""
+    max_tokens: Positive = 512
+    """Tokens of one completion, at most."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    rows: Positive = 128
+    """Completions decoded side by side, at most."""
+
+
+class EvalConfig(Section):
+    """``[eval]``: accuracy on problems that are never trained on."""
+
+    every: NonNegative = 0
+    """Slow steps between evaluations; 0: at the end of every cycle. The run's start and end are
+    always evaluated."""
+    split: Literal["validation", "test"] = "validation"
+    problems: NonNegative = 64
+    """Problems evaluated (the first of the split); 0: no evaluation."""
+    samples: Positive = 1
+    """Completions per problem: accuracy is their mean (mean@k)."""
+    contexts: tuple[Literal["seed", "best", "population"], ...] = ("seed", "best")
+
+
+class LogConfig(Section):
+    """``[log]``: what is kept of a run, and where."""
+
+    folder: Path = Path("runs")
+    checkpoint_every: NonNegative = 0
+    """Slow steps between checkpoints; 0: at the end of every cycle. The run's end always has one."""
+    keep: Positive = 1
+    """Checkpoints kept, the latest ones."""
+    rollouts: bool = True
+    tensorboard: bool = True
+
+
+class RunConfig(Section):
+    """A whole run. Defaults are the paper's where the paper states them."""
+
+    model: str
+    """"smollm2-135m" (embedded), a hub id, a folder or a .gguf file."""
+    method: Literal["fst", "rl", "fast"] = "fst"
+    """fst: both learners. rl: the seed context only. fast: contexts only."""
+    seed: NonNegative = 0
+    steps: Positive | None = None
+    """Slow steps of the run on ``[task]``. A run of ``[[stages]]`` counts its stages' steps."""
+    name: str | None = None
+    """The run's folder within ``log.folder``; None: method, task and seed."""
+    context: ContextConfig = ContextConfig()
+    task: TaskConfig | None = None
+    stages: tuple[StageConfig, ...] = ()
+    fast: FastConfig = FastConfig()
+    slow: SlowConfig = SlowConfig()
+    policy: PolicyConfig = PolicyConfig()
+    eval: EvalConfig = EvalConfig()
+    log: LogConfig = LogConfig()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> RunConfig:
+        if self.stages:
+            if self.task is not None or self.steps is not None:
+                raise ValueError("a run has either task and steps, or stages, not both")
+        elif self.task is None:
+            raise ValueError("the task is missing: add a [task] table with a name")
+        elif self.steps is None:
+            raise ValueError("steps is missing: set the number of slow steps")
+        if self.method == "fst" and self.slow.group % self.fast.population:
+            divisors = [k for k in range(1, self.slow.group + 1) if self.slow.group % k == 0]
+            raise ValueError(
+                f"fast.population is {self.fast.population}, which does not divide slow.group, "
+                f"{self.slow.group}: every context gets the same number of rollouts of a problem. "
+                f"Allowed here: {', '.join(map(str, divisors))}"
+            )
+        return self
+
+    @property
+    def all_stages(self) -> tuple[StageConfig, ...]:
+        """The stages of the run; a run on one task is a single stage."""
+        if self.stages:
+            return self.stages
+        assert self.task is not None and self.steps is not None
+        return (StageConfig(task=self.task, steps=self.steps),)
+
+    @property
+    def total_steps(self) -> int:
+        return sum(stage.steps for stage in self.all_stages)
+
+    @property
+    def run_name(self) -> str:
+        tasks = "+".join(stage.task.label for stage in self.all_stages)
+        readable = re.sub(r"[^\w.+-]+", "_", tasks)  # a task may be named by a path
+        return self.name or f"{self.method}-{readable}-seed{self.seed}"
+
+    @property
+    def uses_fast(self) -> bool:
+        return self.method in ("fst", "fast")
+
+    @property
+    def uses_slow(self) -> bool:
+        return self.method in ("fst", "rl")
+
+    @property
+    def reserves_pool(self) -> bool:
+        """Whether problems are set aside for demonstrations. It does not depend on the method, so
+        that all methods of one configuration train on the same problems in the same order."""
+        return "demonstrations" in self.fast.components
+
+
+def load(path: Path | str, overrides: Iterable[str] = ()) -> RunConfig:
+    """Read a configuration file and apply ``section.key=value`` overrides.
+
+    Raises:
+        InputError: naming the file, the key, what was found and what is allowed.
+    """
+    path = Path(path)
+    return parse(read_toml(path), overrides, source=str(path))
+
+
+def parse(
+    data: Mapping[str, Any], overrides: Iterable[str] = (), source: str = "config"
+) -> RunConfig:
+    """Validate a configuration given as nested mappings. Raises: InputError, as ``load``."""
+    merged = _copy(data)
+    for override in overrides:
+        _apply_override(merged, override)
+    return validate(RunConfig, merged, source)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as nested mappings. Raises: InputError if it cannot be read or is no TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such configuration file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: is not valid TOML: {error}") from None
+
+
+Model = typing.TypeVar("Model", bound=BaseModel)
+
+
+def validate(model: type[Model], data: Mapping[str, Any], source: str, prefix: str = "") -> Model:
+    """Build ``model`` from ``data``; every problem found becomes a line of one InputError.
+
+    ``source`` is the file that the message names, ``prefix`` the table that the keys stand in.
+    Tasks use it for their own options.
+    """
+    try:
+        return model.model_validate(dict(data))
+    except ValidationError as error:
+        lines = [_explain(model, item, prefix) for item in error.errors()]
+        raise InputError("\n".join(f"{source}: {line}" for line in lines)) from None
+
+
+def _explain(model: type[BaseModel], item: Any, prefix: str) -> str:
+    location = [part for part in item["loc"] if not _is_branch(part)]
+    key = ".".join([*([prefix] if prefix else []), *map(str, location)])
+    kind, found = item["type"], item["input"]
+    if kind == "extra_forbidden":
+        known = sorted(_fields_at(model, location[:-1]))
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        return f"{key}: unknown key{hint} Allowed: {', '.join(known)}"
+    if kind == "missing":
+        return f"{key}: this key is missing"
+    message = item["msg"].removeprefix("Value error, ")
+    if kind == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key}: {message[0].lower()}{message[1:]}; found {found!r}"
+
+
+def _is_branch(part: int | str) -> bool:
+    """Whether pydantic put the name of a union's branch into a location, which no person wrote."""
+    return isinstance(part, str) and (
+        any(mark in part for mark in "[(-") or part in {"int", "str", "float", "bool", "none"}
+    )
+
+
+def _fields_at(model: type[BaseModel], location: Iterable[int | str]) -> set[str]:
+    current: Any = model
+    for part in location:
+        if isinstance(part, int):
+            continue
+        current = _section_of(current.model_fields[part].annotation)
+        if current is None:
+            return set()
+    return set(current.model_fields)
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    """The table that an annotation such as ``LoraConfig | None`` or ``tuple[X, ...]`` holds."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is not None:
+        for argument in typing.get_args(annotation):
+            if (section := _section_of(argument)) is not None:
+                return section
+    return None
+
+
+def _apply_override(data: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not separator or not all(parts):
+        raise InputError(f"--set {override}: expected section.key=value")
+    table = data
+    for depth, part in enumerate(parts[:-1], start=1):
+        child = table.setdefault(part, {})
+        if not isinstance(child, dict):
+            where = ".".join(parts[:depth])
+            raise InputError(f"--set {override}: {where} is a value, not a table")
+        table = child
+    table[parts[-1]] = _parse_value(text.strip())
+
+
+def _parse_value(text: str) -> Any:
+    """A TOML value; text that is none is taken as a string, so that shells need no quotes."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _copy(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_copy(item) for item in value]
+    return value

@@ -1,0 +1,184 @@
+"""GEPA as the fast learner: evolve the population of contexts against the current policy.
+
+One fast phase of the paper with the ``gepa`` library: the population of the last cycle is scored
+again under the moved weights, GEPA evolves it on the anchor set, and the top K of the per-instance
+Pareto frontier is kept (see ``selection``).
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from fastslow.fast.adapter import Acceptance, Adapter
+from fastslow.fast.codec import encode
+from fastslow.fast.memo import Memo
+from fastslow.fast.proposer import Example, Proposer
+from fastslow.fast.protocol import Evolution, FastPhase
+from fastslow.fast.selection import select
+from fastslow.types import Candidate, Population, Problem, Rollout, normalise_question
+
+if TYPE_CHECKING:
+    from gepa.core.adapter import GEPAAdapter
+    from gepa.core.state import GEPAState
+
+log = logging.getLogger("fastslow.fast")
+
+
+def auto_budget(
+    *, population: int, anchors: int, proposals: int, minibatch: int, proposal_calls: int
+) -> int:
+    """Metric calls of a phase whose budget is "auto".
+
+    ``(K + 1) * anchors + proposals * (minibatch + proposal_calls)``: one pass over the anchors for
+    each of K old contexts and one for a proposal that is accepted, and every proposal's minibatch
+    and probes. A population that is not full yet leaves its passes to further proposals. At the
+    paper's 192 anchors and K = 4 the passes are the paper's 960 metric calls (App. D).
+    """
+    return (population + 1) * anchors + proposals * (min(minibatch, anchors) + proposal_calls)
+
+
+@dataclass(frozen=True)
+class GepaOptimizer:
+    """A ``ContextOptimizer``: reflective evolution with per-instance Pareto selection of parents.
+
+    Attributes:
+        population: K, contexts kept.
+        budget: metric calls of a phase, anchors and pool together. It is never exceeded: a proposal
+            is only begun if scoring it in full still fits. The one exception is a budget too small
+            for the previous population, which is always scored, with a warning.
+        proposals: proposals of a phase, at most. One whose parent solves its whole minibatch is
+            passed over by GEPA: it could not be told to be better.
+        minibatch: anchors on which a proposal must beat its parent before it is scored on all.
+        proposers: what writes new contexts; they take turns.
+    """
+
+    population: int
+    budget: int | Literal["auto"]
+    proposals: int
+    minibatch: int
+    proposers: Sequence[Proposer]
+
+    def most_calls(self, anchors: int) -> int:
+        return self._metric_calls(anchors, max((proposer.metric_calls for proposer in self.proposers), default=0))
+
+    def evolve(self, phase: FastPhase) -> Evolution:
+        """Run one fast phase. What ``phase.evaluate`` raises leaves it unchanged."""
+        memo = Memo(phase.evaluate)
+        anchors = list({problem.id: problem for problem in phase.anchors}.values())
+        phase = replace(
+            phase, evaluate=memo, anchors=anchors, pool=_without_anchors(phase.pool, anchors)
+        )
+        adapter = Adapter(phase, self.proposers)
+        budget = self._metric_calls(len(anchors), adapter.proposal_calls)
+        previous = phase.population.contexts
+        rescoring = [(problem, context) for context in previous for problem in anchors]
+        if len(rescoring) > budget:
+            log.warning(
+                "fast.budget is %d metric calls, but scoring the population again takes %d: "
+                "nothing is proposed in cycle %d",
+                budget,
+                len(rescoring),
+                phase.cycle,
+            )
+        memo(rescoring)
+        self._search(phase, memo, adapter, budget)
+
+        candidates = tuple(_scored(c, anchors, memo) for c in adapter.candidates.values())
+        complete = [c for c in candidates if len(c.scores) == len(anchors)]
+        return Evolution(
+            population=Population(select(complete, self.population)),
+            candidates=candidates,
+            rollouts=memo.rollouts,
+            metric_calls=memo.metric_calls,
+            proposals=len(candidates) - len(previous),
+            failed_proposals=adapter.failed,
+        )
+
+    def _metric_calls(self, anchors: int, proposal_calls: int) -> int:
+        if self.budget != "auto":
+            return self.budget
+        return auto_budget(
+            population=self.population,
+            anchors=anchors,
+            proposals=self.proposals,
+            minibatch=self.minibatch,
+            proposal_calls=proposal_calls,
+        )
+
+    def _search(self, phase: FastPhase, memo: Memo, adapter: Adapter, budget: int) -> None:
+        """Let GEPA propose, score and accept; what it finds stays in ``adapter`` and ``memo``."""
+        from gepa.api import optimize
+        from gepa.utils import MaxCandidateProposalsStopper
+
+        def exhausted(gepa_state: GEPAState[Any, Any]) -> bool:
+            dearest = len(phase.anchors) + adapter.proposal_calls
+            return adapter.stuck or memo.metric_calls + dearest > budget
+
+        # GEPA takes one seed; a population can only be handed over as the saved state of a run.
+        # A folder that was used before would silently win over it, so each phase gets its own.
+        # GEPA scores its one seed again all the same; the memo answers.
+        with tempfile.TemporaryDirectory(prefix="fastslow-gepa-") as folder:
+            state = _initial_state(phase, memo)
+            state.save(folder)
+            optimize(
+                seed_candidate=state.program_candidates[0],
+                trainset=list(phase.anchors),
+                adapter=cast("GEPAAdapter[Problem, Example, Rollout]", adapter),
+                module_selector=adapter.choose_proposer,
+                reflection_minibatch_size=min(self.minibatch, len(phase.anchors)),
+                acceptance_criterion=Acceptance(),
+                stop_callbacks=[exhausted, MaxCandidateProposalsStopper(self.proposals)],
+                track_best_outputs=False,
+                run_dir=folder,
+                logger=_Logger(),
+                seed=phase.seed,
+            )
+        if adapter.error is not None:
+            raise adapter.error
+
+
+class _Logger:
+    """Sends GEPA's narration to the log. Its own logger takes over standard output."""
+
+    def log(self, message: str) -> None:
+        log.debug("%s", message)
+
+
+def _initial_state(phase: FastPhase, memo: Memo) -> GEPAState[Rollout, int]:
+    """GEPA's state after it has scored every context of the previous population."""
+    from gepa.core.state import GEPAState, ValsetEvaluation
+
+    programs, evaluations = [], []
+    for context in phase.population.contexts:
+        rewards = [memo.rollouts[problem.id, context.digest].reward for problem in phase.anchors]
+        programs.append(encode(context))
+        evaluations.append(
+            ValsetEvaluation[Rollout, int](
+                outputs_by_val_id={}, scores_by_val_id=dict(enumerate(rewards))
+            )
+        )
+    state = GEPAState[Rollout, int](programs[0], evaluations[0])
+    state.num_full_ds_evals = len(programs)
+    state.total_num_evals = memo.metric_calls
+    for program, evaluation in zip(programs[1:], evaluations[1:], strict=True):
+        state.update_state_with_new_program([], program, evaluation, None, memo.metric_calls)
+    return state
+
+
+def _scored(candidate: Candidate, anchors: Sequence[Problem], memo: Memo) -> Candidate:
+    """The candidate with the scores that it got in this phase, in the order of the anchors."""
+    digest = candidate.context.digest
+    keys = {problem.id: (problem.id, digest) for problem in anchors}
+    scores = {name: memo.rollouts[key].reward for name, key in keys.items() if key in memo.rollouts}
+    return replace(candidate, scores=scores)
+
+
+def _without_anchors(pool: Sequence[Problem], anchors: Sequence[Problem]) -> list[Problem]:
+    """The pool less what reads like an anchor: easy problems often come twice in a data set."""
+    ids = {problem.id for problem in anchors}
+    questions = {normalise_question(problem.question) for problem in anchors}
+    return [p for p in pool if p.id not in ids and normalise_question(p.question) not in questions]

@@ -1,0 +1,75 @@
+"""What a fast learner is: it rewrites a population of contexts while theta stands still."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fastslow.types import Candidate, Context, Population, Problem, Rollout
+
+Pair = tuple[Problem, Context]
+
+Evaluate = Callable[[Sequence[Pair]], list[Rollout]]
+"""Samples and grades ONE rollout per (problem, context) pair, in order, under the current policy.
+
+Every pair costs one metric call. Calling it with a context that shows the problem is an error."""
+
+
+@dataclass(frozen=True)
+class FastPhase:
+    """What one fast phase is given.
+
+    Attributes:
+        cycle: number of the cycle, from 0.
+        population: the previous population, or the seed context alone.
+        anchors: the problems of the next T batches; no context of the population shows any of them.
+        pool: training problems that no slow step asks: demonstrations are made of these.
+        evaluate: the only way to the policy.
+        demonstrate: the reference answer of a problem in the format that the verifier wants, or
+            None if the task has none.
+        count_tokens: length in tokens of a text under the policy's tokenizer.
+        seed: every random choice of the phase is derived from it.
+    """
+
+    cycle: int
+    population: Population
+    anchors: Sequence[Problem]
+    pool: Sequence[Problem]
+    evaluate: Evaluate
+    demonstrate: Callable[[Problem], str | None]
+    count_tokens: Callable[[str], int]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Evolution:
+    """What one fast phase gives back.
+
+    Attributes:
+        population: at most K contexts, best mean first.
+        candidates: every context that was scored in this phase, in the order of their first score,
+            kept or not. The kept ones are exactly those of ``population``.
+        rollouts: the one rollout of each (problem id, context digest) pair, for the slow phase.
+        metric_calls: how many rollouts the phase sampled; equals ``len(rollouts)`` of all pairs
+            asked, anchors and pool together.
+        proposals: proposals that led to a scored context.
+        failed_proposals: proposals that could not be had (an unreachable reflection model, say).
+    """
+
+    population: Population
+    candidates: tuple[Candidate, ...]
+    rollouts: Mapping[tuple[str, str], Rollout]
+    metric_calls: int
+    proposals: int
+    failed_proposals: int
+
+
+class ContextOptimizer(Protocol):
+    """A fast learner. Deterministic given the phase, its seed and what ``evaluate`` returns."""
+
+    def most_calls(self, anchors: int) -> int:
+        """Metric calls of a phase on so many anchors, at most."""
+
+    def evolve(self, phase: FastPhase) -> Evolution:
+        """One fast phase. What ``phase.evaluate`` raises ends it, unchanged."""

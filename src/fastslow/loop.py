@@ -1,0 +1,257 @@
+"""Fast-Slow Training, the algorithm (arXiv 2605.12484). Start reading here.
+
+A run is a sequence of stages, each on one task; a stage is a sequence of cycles. In a cycle a fast
+phase evolves the population of contexts against the policy on the problems of the next T batches,
+then T slow steps train the policy on those batches under that population. Plain RL is the same loop
+without the fast phases, contexts-only the same loop without the updates.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fastslow.config import RunConfig
+from fastslow.data import ProblemOrder
+from fastslow.fast.protocol import ContextOptimizer, FastPhase, Pair
+from fastslow.policy.protocol import Policy
+from fastslow.rollouts import Ask, sample_rollouts, spread
+from fastslow.run.observer import Observer, Phase
+from fastslow.run.state import LoopState
+from fastslow.seeding import derive_seed
+from fastslow.slow.advantages import has_signal, training_data
+from fastslow.tasks.protocol import Task
+from fastslow.types import Context, Group, Problem, Rollout
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of the run on one task: the slow steps from ``start`` up to ``stop``."""
+
+    name: str
+    task: Task
+    order: ProblemOrder
+    start: int
+    stop: int
+
+
+@dataclass
+class FastSlowLoop:
+    """One run. It owns no state but its position, ``LoopState``: the weights are the policy's.
+
+    Attributes:
+        stages: in order, without gaps.
+        optimizer: the fast learner; None for plain RL.
+        checkpoint: saves the state that the observer was told last, with the policy's weights.
+        interruption: called where nothing is half done; raises if somebody asked the run to stop.
+    """
+
+    config: RunConfig
+    stages: Sequence[Stage]
+    policy: Policy
+    optimizer: ContextOptimizer | None
+    seed_context: Context
+    observer: Observer
+    checkpoint: Callable[[], None]
+    interruption: Callable[[], None]
+
+    def run(self, state: LoopState) -> LoopState:
+        """Go on from ``state`` to the end of the last stage."""
+        self.observer.on_state(state)
+        for stage in self.stages:
+            while state.step < stage.stop:
+                self._evaluate_if_due(state, stage)
+                state = self._next(state, stage)
+                self.observer.on_state(state)
+                if self._checkpoint_due(state, stage):
+                    self.checkpoint()
+        self.evaluate(state, self.stages)
+        return state
+
+    def _next(self, state: LoopState, stage: Stage) -> LoopState:
+        """One slow step, after a fast phase if it is the first of its cycle."""
+        every = self.config.fast.every
+        done = (state.step - stage.start) % every
+        steps = min(every - done, stage.stop - state.step)
+        batches = stage.order.lookahead(state.step - stage.start, steps)
+        if done == 0 and self.optimizer is not None:
+            state = self._fast_phase(state, stage, batches)
+        if self.config.uses_slow:
+            self._slow_step(state, stage, batches[0])
+            steps = 1
+        state = replace(state, step=state.step + steps)
+        if self._between_cycles(state, stage):
+            state = replace(state, cycle=state.cycle + 1, rollouts={})
+        return state
+
+    def _fast_phase(
+        self, state: LoopState, stage: Stage, batches: Sequence[Sequence[Problem]]
+    ) -> LoopState:
+        """Evolve the population on the problems of the coming batches, theta standing still."""
+        assert self.optimizer is not None
+        started, before = time.perf_counter(), state.population.contexts
+        anchors = {p.id: p for batch in batches for p in batch}
+        fair = [p for p in anchors.values() if not any(c.shows(p) for c in before)]
+        if not fair:
+            return state
+        problems = {p.id: p for p in [*fair, *stage.order.pool]}
+        total, sampled = self.optimizer.most_calls(len(fair)), list[Rollout]()
+
+        def evaluate(pairs: Sequence[Pair]) -> list[Rollout]:
+            asks = [
+                Ask(problem, context, self._seed("fast", state.cycle, problem.id, context.digest))
+                for problem, context in pairs
+            ]
+            sampled.extend(rollouts := self._sample("fast", stage, asks, len(sampled), total))
+            return rollouts
+
+        evolution = self.optimizer.evolve(
+            FastPhase(
+                cycle=state.cycle,
+                population=state.population,
+                anchors=fair,
+                pool=stage.order.pool,
+                evaluate=evaluate,
+                demonstrate=stage.task.demonstrate,
+                count_tokens=self.policy.count_tokens,
+                seed=self._seed("evolve", state.cycle),
+            )
+        )
+        self.observer.on_rollouts("fast", state.step, state.cycle, problems, sampled)
+        self.observer.on_evolution(state.step, state.cycle, evolution)
+        self._tell(
+            "fast",
+            state,
+            {
+                "metric_calls": evolution.metric_calls,
+                "proposals": evolution.proposals,
+                "proposals/failed": evolution.failed_proposals,
+                "population/size": len(evolution.population.candidates),
+                "score/best": evolution.population.best.mean,
+                "tokens/sampled": _tokens(sampled),
+                "seconds/fast": time.perf_counter() - started,
+            },
+        )
+        reusable = evolution.rollouts if self.config.fast.reuse and self.config.uses_slow else {}
+        kept = set(evolution.population.digests)
+        rollouts = {
+            (problem, context): rollout
+            for (problem, context), rollout in reusable.items()
+            if problem in anchors and context in kept
+        }
+        return replace(state, population=evolution.population, rollouts=rollouts)
+
+    def _slow_step(self, state: LoopState, stage: Stage, batch: Sequence[Problem]) -> None:
+        """G rollouts of every problem over the population, one advantage per problem, one update."""
+        started = time.perf_counter()
+        reused, asks = list[Rollout](), list[Ask]()
+        for turn, problem in enumerate(batch):
+            contexts = spread(problem, state.population.contexts, self.config.slow.group, turn)
+            for number, context in enumerate(contexts):
+                rollout = state.rollouts.get((problem.id, context.digest))
+                if rollout is not None and context not in contexts[:number]:
+                    reused.append(rollout)
+                else:
+                    seed = self._seed("slow", state.step, problem.id, context.digest, number)
+                    asks.append(Ask(problem, context, seed))
+        sampled = self._sample("slow", stage, asks, 0, len(asks))
+        seconds_rollout = time.perf_counter() - started
+        rollouts = {problem.id: list[Rollout]() for problem in batch}
+        for rollout in [*reused, *sampled]:
+            rollouts[rollout.problem_id].append(rollout)
+        groups = [Group(problem, tuple(rollouts[problem.id])) for problem in batch]
+        data = training_data(groups)
+
+        started = time.perf_counter()
+        measures = dict(self.policy.update(data, self.config.slow.algorithm)) if data else {}
+        self.policy.publish()
+        rewards = [reward for group in groups for reward in group.rewards]
+        kept = sum(map(has_signal, groups))
+        self.observer.on_rollouts(
+            "slow", state.step + 1, state.cycle, {p.id: p for p in batch}, [*reused, *sampled]
+        )
+        self._tell(
+            "slow",
+            replace(state, step=state.step + 1),
+            {
+                "reward/mean": statistics.fmean(rewards) if rewards else None,
+                "reward/std": statistics.pstdev(rewards) if rewards else None,
+                "groups/kept": kept,
+                "groups/dropped": len(groups) - kept,
+                "rollouts/reused": len(reused),
+                "tokens/sampled": _tokens(sampled),
+                "seconds/rollout": seconds_rollout,
+                "seconds/update": time.perf_counter() - started,
+                **measures,
+            },
+        )
+
+    def _evaluate_if_due(self, state: LoopState, stage: Stage) -> None:
+        done = state.step - stage.start
+        if done % (self.config.eval.every or self.config.fast.every) == 0:
+            self.evaluate(state, [other for other in self.stages if other.start <= state.step])
+
+    def evaluate(self, state: LoopState, stages: Sequence[Stage]) -> None:
+        """Accuracy (mean@k) on each task met so far, under the contexts that ``[eval]`` names."""
+        settings, population = self.config.eval, state.population
+        choices = {"seed": (self.seed_context,)}
+        if self.optimizer is not None and state.step > 0:
+            choices |= {"best": population.contexts[:1], "population": population.contexts}
+        names = [name for name in settings.contexts if name in choices]
+        for stage in {stage.name: stage for stage in stages}.values():
+            problems = stage.task.problems(settings.split)[: settings.problems]
+            for name in names:
+                asks = [
+                    Ask(problem, context, self._seed("eval", problem.id, context.digest, number))
+                    for turn, problem in enumerate(problems)
+                    for number, context in enumerate(
+                        spread(problem, choices[name], settings.samples, turn)
+                    )
+                ]
+                if not asks:
+                    continue
+                rollouts = self._sample("eval", stage, asks, 0, len(asks))
+                self.observer.on_rollouts(
+                    "eval", state.step, state.cycle, {p.id: p for p in problems}, rollouts
+                )
+                where = {"task": stage.name, "split": settings.split, "context": name}
+                accuracy = statistics.fmean(rollout.reward for rollout in rollouts)
+                self._tell("eval", state, {**where, "accuracy": accuracy, "n": len(rollouts)})
+
+    def _sample(
+        self, phase: Phase, stage: Stage, asks: Sequence[Ask], done: int, total: int
+    ) -> list[Rollout]:
+        """Sample and grade, reporting progress and listening for interruptions."""
+
+        def on_finished(count: int) -> None:
+            nonlocal done
+            done += count
+            self.interruption()
+            self.observer.on_progress(phase, done, total)
+
+        self.interruption()
+        return sample_rollouts(self.policy, stage.task, asks, on_finished)
+
+    def _checkpoint_due(self, state: LoopState, stage: Stage) -> bool:
+        every = self.config.log.checkpoint_every
+        due = state.step % every == 0 if every else self._between_cycles(state, stage)
+        return due or state.step == self.stages[-1].stop
+
+    def _between_cycles(self, state: LoopState, stage: Stage) -> bool:
+        done = state.step - stage.start
+        return done % self.config.fast.every == 0 or state.step == stage.stop
+
+    def _tell(self, phase: Phase, state: LoopState, measures: dict[str, Any]) -> None:
+        self.observer.on_metrics(
+            {"step": state.step, "cycle": state.cycle, "phase": phase, **measures}
+        )
+
+    def _seed(self, *place: int | str) -> int:
+        return derive_seed(self.config.seed, *place)
+
+
+def _tokens(rollouts: Sequence[Rollout]) -> int:
+    return sum(len(rollout.completion.token_ids) for rollout in rollouts)

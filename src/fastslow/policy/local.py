@@ -1,0 +1,241 @@
+"""The local policy: a transformers model, its engine and its learner on one device."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from fastslow.config import LoraConfig, PolicyConfig, SlowConfig
+from fastslow.engine.base import TokenSequence
+from fastslow.engine.head import TokenScores
+from fastslow.engine.sampling import SamplingLimits
+from fastslow.engine.select import choose_engine
+from fastslow.errors import InputError
+from fastslow.policy.protocol import SampleRequest
+from fastslow.policy.weights import load_weights, save_weights
+from fastslow.seeding import derive_seed
+from fastslow.slow.learner import Learner
+from fastslow.types import Completion, Context, Datum
+
+log = logging.getLogger("fastslow.policy")
+
+
+class LocalPolicy:
+    """A ``Policy`` on one CPU, CUDA or MPS device.
+
+    Args:
+        model: in fp32, on its device; it is changed in place.
+        tokenizer: with a chat template.
+        policy: the ``[policy]`` table.
+        slow: the ``[slow]`` table.
+        trainable: False for a policy that is only sampled: no base copy, no optimiser.
+        seed: of the initial LoRA weights.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Any,
+        policy: PolicyConfig,
+        slow: SlowConfig,
+        *,
+        trainable: bool,
+        seed: int = 0,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._config = policy
+        self._stop_ids = _stop_ids(model, tokenizer)
+        self._version = 0
+        self._peft: Any = None
+        model.eval()
+        dtype = getattr(torch, policy.dtype)
+        self._base_engine = None
+        if trainable and slow.lora is None and slow.kl > 0:
+            base = copy.deepcopy(model).requires_grad_(False)
+            self._base_engine = choose_engine(base, slow.tokens_per_pass, dtype)
+        if slow.lora is not None:
+            self._peft = _add_lora(model, slow.lora, derive_seed(seed, "lora"))
+        model.requires_grad_(trainable and self._peft is None)
+        if self._peft is not None:
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_("lora_" in name)
+        self._model = model
+        self._engine = choose_engine(model, slow.tokens_per_pass, dtype)
+        self._learner = (
+            Learner(
+                self._engine,
+                self._base_scores if slow.kl > 0 else None,
+                slow,
+                policy.temperature,
+            )
+            if trainable
+            else None
+        )
+
+    @property
+    def version(self) -> int:
+        return self._version
+
+    @property
+    def window(self) -> int:
+        limit = getattr(self._model.config, "max_position_embeddings", None)
+        return int(limit) if limit else 2**31
+
+    @property
+    def max_tokens(self) -> int:
+        return self._config.max_tokens
+
+    def encode(self, context: Context, question: str) -> tuple[int, ...]:
+        text = self._tokenizer.apply_chat_template(
+            context.messages(question), tokenize=False, add_generation_prompt=True
+        )
+        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def count_tokens(self, text: str) -> int:
+        return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def sample(
+        self,
+        requests: Sequence[SampleRequest],
+        *,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        on_finished: Callable[[int], None] = lambda count: None,
+    ) -> list[list[Completion]]:
+        limits = SamplingLimits(
+            max_tokens=max_tokens or self._config.max_tokens,
+            stop_ids=self._stop_ids,
+            temperature=temperature or self._config.temperature,
+        )
+        sampled = self._engine.sample(
+            [request.prompt_ids for request in requests],
+            [request.seeds for request in requests],
+            limits,
+            self._config.rows,
+            on_finished,
+        )
+        return [
+            [
+                Completion(
+                    prompt_ids=request.prompt_ids,
+                    token_ids=tokens.token_ids,
+                    logprobs=tokens.logprobs,
+                    text=self._decode(tokens.token_ids),
+                    finished=tokens.finished,
+                    policy_version=self._version,
+                )
+                for tokens in completions
+            ]
+            for request, completions in zip(requests, sampled, strict=True)
+        ]
+
+    def logprobs(
+        self,
+        prompts: Sequence[Sequence[int]],
+        completions: Sequence[Sequence[int]],
+        *,
+        base: bool = False,
+    ) -> list[list[float]]:
+        sequences = [TokenSequence(p, c) for p, c in zip(prompts, completions, strict=True)]
+        scores = (
+            self._base_scores(sequences)
+            if base
+            else self._engine.score(sequences, self._config.temperature)
+        )
+        return [score.logprobs.tolist() for score in scores]
+
+    def update(self, data: Sequence[Datum], loss: str) -> Mapping[str, float]:
+        if self._learner is None:
+            raise RuntimeError("this policy was opened for sampling only")
+        return self._learner.update(data, loss, on_policy_version=self._version)
+
+    def publish(self) -> None:
+        if self._learner is not None:
+            self._version = self._learner.updates
+
+    def save(self, folder: Path) -> None:
+        (folder / "policy.json").write_text(json.dumps({"version": self._version}) + "\n")
+        if self._learner is None:
+            return  # the weights are the base model's
+        save_weights(self._peft or self._model, self._tokenizer, folder / "model")
+        self._learner.save(folder)
+
+    def load(self, folder: Path) -> None:
+        self._version = json.loads((folder / "policy.json").read_text())["version"]
+        if (folder / "model").is_dir():
+            load_weights(self._peft or self._model, folder / "model")
+        if self._learner is not None:
+            self._learner.load(folder)
+
+    def _base_scores(self, sequences: Sequence[TokenSequence]) -> list[TokenScores]:
+        """Scores under the weights that training began from."""
+        without_adapter = self._peft.disable_adapter() if self._peft else nullcontext()
+        if self._base_engine is None and self._peft is None and self._version:
+            raise RuntimeError("the base weights were not kept: slow.kl is 0")
+        with without_adapter:
+            engine = self._base_engine or self._engine
+            return engine.score(sequences, self._config.temperature)
+
+    def _decode(self, token_ids: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(token_ids, skip_special_tokens=True)
+        return text
+
+
+def choose_device(name: str) -> str:
+    """The device that ``[policy] device`` names; "auto" prefers CUDA, then MPS, then the CPU.
+
+    Raises:
+        InputError: the device is not there.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return next(device for device, there in available.items() if there)
+    if not available[name]:
+        there = ", ".join(device for device, there in available.items() if there)
+        raise InputError(f"policy.device: {name!r} is not there; available here: auto, {there}")
+    return name
+
+
+def _stop_ids(model: PreTrainedModel, tokenizer: Any) -> frozenset[int]:
+    """Tokens that end a turn: the tokenizer's and all that the generation config names."""
+    generation = model.generation_config
+    named = generation.eos_token_id if generation is not None else None
+    ids = {tokenizer.eos_token_id}
+    ids.update(named if isinstance(named, list) else [named])
+    return frozenset(int(i) for i in ids if i is not None)
+
+
+def _add_lora(model: PreTrainedModel, lora: LoraConfig, seed: int) -> Any:
+    try:
+        import peft
+    except ImportError:
+        raise InputError(
+            "slow.lora is set, which needs the package peft: pip install 'fastslow[lora]'"
+        ) from None
+    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            return peft.get_peft_model(
+                model,
+                peft.LoraConfig(
+                    r=lora.rank,
+                    lora_alpha=lora.alpha,  # type: ignore[arg-type]
+                    target_modules=targets,
+                    task_type="CAUSAL_LM",
+                ),
+            )
+        except ValueError as error:
+            raise InputError(f"slow.lora.targets: {error}") from None

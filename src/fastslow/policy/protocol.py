@@ -1,0 +1,80 @@
+"""The policy: slow weights behind an interface that says nothing of where they are.
+
+A local model implements it, and so can a server of the Tinker API: sampling with log-probabilities,
+an update from a batch and a loss name, publishing weights, saving and loading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from fastslow.types import Completion, Context, Datum
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """One prompt, and a seed for each completion that is wanted of it."""
+
+    prompt_ids: tuple[int, ...]
+    seeds: tuple[int, ...]
+
+
+class Policy(Protocol):
+    """pi_theta(y | x, phi)."""
+
+    @property
+    def version(self) -> int:
+        """Updates that the sampled weights have seen."""
+
+    @property
+    def window(self) -> int:
+        """Tokens that prompt and completion may have together."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of one completion, at most, unless ``sample`` is told otherwise."""
+
+    def encode(self, context: Context, question: str) -> tuple[int, ...]:
+        """Token ids of the context and the question in the model's own chat template, up to where
+        the answer begins."""
+
+    def count_tokens(self, text: str) -> int:
+        """Length of a text in tokens, without any template."""
+
+    def sample(
+        self,
+        requests: Sequence[SampleRequest],
+        *,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        on_finished: Callable[[int], None] = lambda count: None,
+    ) -> list[list[Completion]]:
+        """Completions of each request, in the order of its seeds.
+
+        The limits are the policy's own unless given. ``on_finished`` is told of completions as they
+        end; what it raises ends the sampling.
+        """
+
+    def logprobs(
+        self,
+        prompts: Sequence[Sequence[int]],
+        completions: Sequence[Sequence[int]],
+        *,
+        base: bool = False,
+    ) -> list[list[float]]:
+        """log pi of each completion's tokens in nats, under the current weights or the base's."""
+
+    def update(self, data: Sequence[Datum], loss: str) -> Mapping[str, float]:
+        """One gradient step; returns measures by their metric names. ``data`` is not empty."""
+
+    def publish(self) -> None:
+        """From now on, sample from the updated weights."""
+
+    def save(self, folder: Path) -> None:
+        """Write weights, optimiser state and version into an existing, empty folder."""
+
+    def load(self, folder: Path) -> None:
+        """Go on from what ``save`` wrote."""

@@ -1,0 +1,36 @@
+"""Runs side by side, as a table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from fastslow.report.summary import RunRecord
+from fastslow.run.text import one_line
+
+
+def comparison(runs: Sequence[RunRecord]) -> Table:
+    """One row a run; a measure that a run does not have is a dash."""
+    table = Table(show_edge=False, pad_edge=False)
+    table.add_column("run")
+    for column in ("steps", "base acc.", "final acc.", "reward", "KL to base", "tokens", "time"):
+        table.add_column(column, justify="right")
+    for run in runs:
+        divergences = run.curve("slow", "kl/base")[1]
+        table.add_row(
+            Text(one_line(run.name)),
+            str(max(row["step"] for row in run.metrics)),
+            _share(run.base_accuracy),
+            _share(run.final_accuracy),
+            _share(run.final_reward),
+            f"{divergences[-1]:.4f}" if divergences else "-",
+            f"{run.tokens_sampled:,}",
+            f"{run.seconds:.0f} s",
+        )
+    return table
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,313 @@
+"""A run's folder: everything needed to read, resume or repeat a training.
+
+::
+
+    config.toml             the resolved configuration
+    metrics.jsonl           one row for each slow step, fast phase and evaluation
+    contexts.jsonl          every context ever proposed, kept or not
+    rollouts/*.parquet      every rollout (see ``rollouts``)
+    checkpoints/step_N/     weights, optimiser state, and the state of the loop (see ``checkpoint``)
+    events/                 the same metrics for TensorBoard (see ``events``)
+    lock                    held by the process that trains (see ``lock``)
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from safetensors import SafetensorError
+
+from fastslow import config as configuration
+from fastslow.config import RunConfig
+from fastslow.errors import InputError, RunError
+from fastslow.fast.protocol import Evolution
+from fastslow.run import checkpoint as checkpoints
+from fastslow.run import disk
+from fastslow.run.checkpoint import Checkpoint, Mark
+from fastslow.run.events import Events
+from fastslow.run.jsonl import JsonLines, read_lines
+from fastslow.run.lock import Lock
+from fastslow.run.observer import Phase
+from fastslow.run.rollouts import write_rollouts
+from fastslow.run.serial import context_to_json
+from fastslow.run.state import LoopState
+from fastslow.run.toml import to_toml
+from fastslow.types import Candidate, Population, Problem, Rollout
+
+CONFIG = "config.toml"
+_BEFORE_A_RUN = {"lock", disk.partial(Path(CONFIG)).name}
+"""What a process that was killed before its run began may have left in the folder."""
+
+
+class RunFolder:
+    """The folder of a run that is being trained: an observer that writes down what it is told.
+
+    ``create`` begins a run and ``open`` goes on with one; both hold the folder's lock until
+    ``close``. To read a run, no RunFolder is needed: see ``read_lines``, ``read_rollouts``,
+    ``config.load`` and ``checkpoint.latest``.
+
+    Every method that writes raises RunError if the disk refuses; what was written before stays.
+    """
+
+    def __init__(self, path: Path, config: RunConfig, lock: Lock) -> None:
+        """Use ``create`` or ``open``."""
+        self.path = path
+        self.config = config
+        self._lock = lock
+        for name in ("rollouts", "checkpoints"):
+            (path / name).mkdir(exist_ok=True)
+        checkpoints.recover(path / "checkpoints")
+        self._metrics = JsonLines(path / "metrics.jsonl")
+        self._contexts = JsonLines(path / "contexts.jsonl")
+        self._events: Events | None = None
+        self._mark: Mark | None = None
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig) -> RunFolder:
+        """Begin a run in a new or empty folder.
+
+        Raises:
+            InputError: the folder holds a run or anything else, or cannot be made.
+        """
+        text = to_toml(config)
+        _refuse_used(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            with _kept_only_on_success(Lock(path)) as lock:
+                _refuse_used(path)  # another process may have begun and ended a run in between
+                disk.write_text(path / CONFIG, text)
+                return cls(path, config, lock)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be made a run's folder: {error}") from error
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Go on with a run, after a call of ``rewind``.
+
+        Raises:
+            InputError: it is no run, or another process is at work on it.
+        """
+        if not (path / CONFIG).is_file():
+            raise InputError(
+                f"{path}: is no run: there is no {CONFIG} in it; give a folder that "
+                "`fastslow train` made"
+            )
+        config = configuration.load(path / CONFIG)
+        try:
+            with _kept_only_on_success(Lock(path)) as lock:
+                return cls(path, config, lock)
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written to: {error}") from error
+
+    def close(self) -> None:
+        """Close the files and give the lock back."""
+        if self._events is not None:
+            self._events.close()
+        self._metrics.close()
+        self._contexts.close()
+        self._lock.release()
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # What the loop tells.
+
+    def record_seed(self, population: Population) -> None:
+        """Write down the population that a run starts with, once, when it starts."""
+        for rank, candidate in enumerate(population.candidates, start=1):
+            self._record_context({"step": 0}, candidate, rank)
+
+    def on_progress(self, phase: Phase, done: int, total: int) -> None:
+        pass
+
+    def on_rollouts(
+        self,
+        phase: Phase,
+        step: int,
+        cycle: int,
+        problems: Mapping[str, Problem],
+        rollouts: Sequence[Rollout],
+    ) -> None:
+        if self.config.log.rollouts:
+            with self._writing("rollouts"):
+                write_rollouts(self.path / "rollouts", phase, step, cycle, problems, rollouts)
+
+    def on_evolution(self, step: int, cycle: int, evolution: Evolution) -> None:
+        ranks = {digest: i for i, digest in enumerate(evolution.population.digests, start=1)}
+        place = {"step": step, "phase_cycle": cycle}
+        for candidate in evolution.candidates:
+            self._record_context(place, candidate, ranks.get(candidate.context.digest))
+
+    def on_metrics(self, row: Mapping[str, Any]) -> None:
+        """Write the row down with its time. None, a measure with nothing behind it, is left out."""
+        position = {key: row[key] for key in ("step", "cycle", "phase")}
+        measures = {key: value for key, value in row.items() if value is not None}
+        stamped = {**position, "time": time.time(), **measures}
+        with self._writing("metrics.jsonl"):
+            self._metrics.append(stamped)
+            if self.config.log.tensorboard:
+                self._tensorboard().metrics(stamped)
+
+    def on_state(self, state: LoopState) -> None:
+        self._mark = Mark(
+            state,
+            metrics_bytes=self._metrics.size,
+            contexts_bytes=self._contexts.size,
+            rollout_files=tuple(sorted(p.name for p in self._rollout_files())),
+        )
+
+    # Checkpoints.
+
+    def save_checkpoint(self, policy_save: Callable[[Path], None]) -> Checkpoint:
+        """Save the state that ``on_state`` told last, which ``rewind`` also counts as told.
+
+        ``policy_save`` writes the weights and the optimiser state that belong to that state into
+        the folder it is given.
+
+        Raises:
+            RunError: it could not be written. The checkpoint before it is intact.
+        """
+        if self._mark is None:
+            raise ValueError("there is nothing to save: on_state was never called")
+        with self._writing(f"checkpoints/step_{self._mark.state.step:06d}"):
+            # The lengths that the checkpoint records must hold after a power cut as well.
+            self._metrics.sync()
+            self._contexts.sync()
+            return checkpoints.save(
+                self.path / "checkpoints", self._mark, policy_save, self.config.log.keep
+            )
+
+    def latest_checkpoint(self) -> Checkpoint | None:
+        """The latest checkpoint that is whole. One that is damaged is named in a warning."""
+        return checkpoints.latest(self.path / "checkpoints")
+
+    def rewind(self, checkpoint: Checkpoint | None) -> None:
+        """Take back whatever was written after ``checkpoint``, or everything if there is none, so
+        that the run that goes on from there writes no row twice.
+
+        Raises:
+            RunError: a file is shorter than it was then, so rows are lost.
+        """
+        mark = checkpoint.mark if checkpoint else None
+        with self._writing("."):
+            self._cut(self._metrics, mark.metrics_bytes if mark else 0)
+            self._cut(self._contexts, mark.contexts_bytes if mark else 0)
+            for path in self._rollout_files():
+                if mark is None or path.name not in mark.rollout_files:
+                    path.unlink()
+            if checkpoint is not None:
+                # A process killed in between may have left older ones than are to be kept.
+                checkpoints.prune(self.path / "checkpoints", checkpoint, self.config.log.keep)
+            self._write_events_anew()
+        self._mark = mark
+
+    def _cut(self, file: JsonLines, size: int) -> None:
+        try:
+            file.cut(size)
+        except ValueError as error:
+            raise RunError(
+                f"{file.path}: {error}, which it held when the checkpoint was written: rows are "
+                "missing. Restore the file, or train under another name"
+            ) from None
+
+    def _write_events_anew(self) -> None:
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+        if (self.path / "events").exists():
+            shutil.rmtree(self.path / "events")
+        if self.config.log.tensorboard and self._metrics.size + self._contexts.size:
+            for row in read_lines(self._metrics.path):
+                self._tensorboard().metrics(row)
+            for record in read_lines(self._contexts.path):
+                self._tensorboard().context(record)
+
+    def _record_context(
+        self, place: Mapping[str, int], candidate: Candidate, rank: int | None
+    ) -> None:
+        """``rank`` is the candidate's place in the population, from 1; None if it was not kept."""
+        record: dict[str, Any] = {
+            **place,
+            "time": time.time(),
+            "digest": candidate.context.digest,
+            "parents": candidate.parents,
+            "origin": candidate.origin,
+            "cycle": candidate.cycle,
+            "kept": rank is not None,
+            **({} if rank is None else {"rank": rank}),
+            **({} if candidate.mean is None else {"mean": candidate.mean}),
+            **context_to_json(candidate.context),
+            "scores": dict(candidate.scores),
+        }
+        with self._writing("contexts.jsonl"):
+            self._contexts.append(record)
+            if self.config.log.tensorboard:
+                self._tensorboard().context(record)
+
+    def _tensorboard(self) -> Events:
+        if self._events is None:
+            self._events = Events(self.path / "events")
+        return self._events
+
+    def _rollout_files(self) -> list[Path]:
+        return list((self.path / "rollouts").glob("*.parquet"))
+
+    @contextmanager
+    def _writing(self, what: str) -> Iterator[None]:
+        """Turn an error of the disk into one that says what is intact and what to do."""
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            latest = self.latest_checkpoint()
+            intact, origin = (
+                (f"The checkpoint {latest.path} is intact", "it")
+                if latest
+                else ("No checkpoint was written before", "the start")
+            )
+            raise RunError(
+                f"{self.path / what} could not be written: {error}. {intact}. Free some space, or "
+                f"mend what failed; then `fastslow resume {self.path}` goes on from {origin}"
+            ) from error
+
+
+@contextmanager
+def _kept_only_on_success(lock: Lock) -> Iterator[Lock]:
+    try:
+        yield lock
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _refuse_used(path: Path) -> None:
+    """Raises: InputError if ``path`` holds anything or is no folder."""
+    try:
+        found = {item.name for item in path.iterdir()} - _BEFORE_A_RUN
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InputError(f"{path}: cannot be made a run's folder: {error}") from None
+    if CONFIG in found:
+        raise InputError(
+            f"{path}: holds a run already: `fastslow resume {path}` goes on with it; "
+            "to start another, set name or log.folder to another one"
+        )
+    if found:
+        raise InputError(
+            f"{path}: is not empty and holds no run, for there is no {CONFIG} in it: "
+            "set name or log.folder to another one"
+        )

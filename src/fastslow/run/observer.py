@@ -1,0 +1,38 @@
+"""What the loop tells the world. The run folder, the console and tests listen through this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+from fastslow.fast.protocol import Evolution
+from fastslow.run.state import LoopState
+from fastslow.types import Problem, Rollout
+
+Phase = Literal["fast", "slow", "eval"]
+
+
+class Observer(Protocol):
+    """Listens to a run. The loop calls these in the order in which things happen."""
+
+    def on_progress(self, phase: Phase, done: int, total: int) -> None:
+        """``done`` of at most ``total`` rollouts of the phase under way have been sampled."""
+
+    def on_rollouts(
+        self,
+        phase: Phase,
+        step: int,
+        cycle: int,
+        problems: Mapping[str, Problem],
+        rollouts: Sequence[Rollout],
+    ) -> None:
+        """The rollouts of one fast phase, one slow step or one evaluation; problems by id."""
+
+    def on_evolution(self, step: int, cycle: int, evolution: Evolution) -> None:
+        """A fast phase ended: every context it scored, and the population that it kept."""
+
+    def on_metrics(self, row: Mapping[str, Any]) -> None:
+        """One row of metrics, with ``step``, ``cycle``, ``phase`` and the measures by name."""
+
+    def on_state(self, state: LoopState) -> None:
+        """All that was told so far belongs to ``state``: a run resumed from it tells the rest."""

@@ -1,0 +1,45 @@
+"""Several observers as one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastslow.fast.protocol import Evolution
+from fastslow.run.observer import Observer, Phase
+from fastslow.run.state import LoopState
+from fastslow.types import Problem, Rollout
+
+
+class Fanout:
+    """Tells everything to each of ``observers``, in the order given."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self.observers = observers
+
+    def on_progress(self, phase: Phase, done: int, total: int) -> None:
+        for observer in self.observers:
+            observer.on_progress(phase, done, total)
+
+    def on_rollouts(
+        self,
+        phase: Phase,
+        step: int,
+        cycle: int,
+        problems: Mapping[str, Problem],
+        rollouts: Sequence[Rollout],
+    ) -> None:
+        for observer in self.observers:
+            observer.on_rollouts(phase, step, cycle, problems, rollouts)
+
+    def on_evolution(self, step: int, cycle: int, evolution: Evolution) -> None:
+        for observer in self.observers:
+            observer.on_evolution(step, cycle, evolution)
+
+    def on_metrics(self, row: Mapping[str, Any]) -> None:
+        for observer in self.observers:
+            observer.on_metrics(row)
+
+    def on_state(self, state: LoopState) -> None:
+        for observer in self.observers:
+            observer.on_state(state)

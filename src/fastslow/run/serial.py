@@ -1,0 +1,138 @@
+"""The loop's state as plain JSON and back, without loss.
+
+Python writes a float with as many digits as bring the same float back, so log-probabilities
+survive exactly. Numbers that JSON lacks are spelled as strings, in protobuf's JSON convention:
+``"NaN"``, ``"Infinity"``, ``"-Infinity"``; Python's ``float`` and SQL casts read all three.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from fastslow.run.state import LoopState
+from fastslow.types import (
+    Candidate,
+    Completion,
+    Context,
+    Demonstration,
+    Population,
+    Rollout,
+    Verdict,
+)
+
+Json = dict[str, Any]
+
+NON_FINITE = frozenset({"NaN", "Infinity", "-Infinity"})
+"""How the three numbers that JSON cannot say are spelled."""
+
+
+def dumps(value: Any) -> str:
+    """Strict JSON on one line, in ASCII, so that any text a model wrote passes unchanged."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:  # some number is not finite; seldom, so only then is the value walked
+        return json.dumps(_spell_non_finite(value), allow_nan=False)
+
+
+def _spell_non_finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _spell_non_finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_spell_non_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def state_to_json(state: LoopState) -> Json:
+    """``LoopState`` as JSON; ``state_from_json`` gives an equal one back."""
+    return {
+        "step": state.step,
+        "cycle": state.cycle,
+        "population": [candidate_to_json(c) for c in state.population.candidates],
+        "rollouts": [rollout_to_json(r) for r in state.rollouts.values()],
+    }
+
+
+def state_from_json(data: Json) -> LoopState:
+    """Raises: KeyError, TypeError, ValueError if ``data`` is no state."""
+    rollouts = [rollout_from_json(item) for item in data["rollouts"]]
+    return LoopState(
+        step=int(data["step"]),
+        cycle=int(data["cycle"]),
+        population=Population(tuple(candidate_from_json(item) for item in data["population"])),
+        rollouts={(r.problem_id, r.context): r for r in rollouts},
+    )
+
+
+def context_to_json(context: Context) -> Json:
+    return {
+        "instructions": context.instructions,
+        "demonstrations": [
+            {"question": d.question, "answer": d.answer, "problem_id": d.problem_id}
+            for d in context.demonstrations
+        ],
+    }
+
+
+def context_from_json(data: Json) -> Context:
+    """Reads a line of ``contexts.jsonl`` as well: further keys are passed over."""
+    return Context(
+        instructions=data["instructions"],
+        demonstrations=tuple(Demonstration(**item) for item in data["demonstrations"]),
+    )
+
+
+def candidate_to_json(candidate: Candidate) -> Json:
+    return {
+        **context_to_json(candidate.context),
+        "parents": candidate.parents,
+        "origin": candidate.origin,
+        "cycle": candidate.cycle,
+        "scores": dict(candidate.scores),
+    }
+
+
+def candidate_from_json(data: Json) -> Candidate:
+    return Candidate(
+        context=context_from_json(data),
+        parents=tuple(data["parents"]),
+        origin=data["origin"],
+        cycle=int(data["cycle"]),
+        scores={problem: float(score) for problem, score in data["scores"].items()},
+    )
+
+
+def rollout_to_json(rollout: Rollout) -> Json:
+    completion = rollout.completion
+    return {
+        "problem_id": rollout.problem_id,
+        "context": rollout.context,
+        "score": rollout.verdict.score,
+        "feedback": rollout.verdict.feedback,
+        "prompt_ids": completion.prompt_ids,
+        "token_ids": completion.token_ids,
+        "logprobs": completion.logprobs,
+        "text": completion.text,
+        "finished": completion.finished,
+        "policy_version": completion.policy_version,
+    }
+
+
+def rollout_from_json(data: Json) -> Rollout:
+    return Rollout(
+        problem_id=data["problem_id"],
+        context=data["context"],
+        completion=Completion(
+            prompt_ids=tuple(data["prompt_ids"]),
+            token_ids=tuple(data["token_ids"]),
+            logprobs=tuple(float(value) for value in data["logprobs"]),
+            text=data["text"],
+            finished=data["finished"],
+            policy_version=int(data["policy_version"]),
+        ),
+        verdict=Verdict(score=float(data["score"]), feedback=data["feedback"]),
+    )

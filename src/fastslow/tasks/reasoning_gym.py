@@ -1,0 +1,214 @@
+"""Any dataset of reasoning-gym, graded by its own scorer on what stands between the answer tags."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import difflib
+import io
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from fastslow.config import NonNegative, Positive, Section
+from fastslow.errors import InputError
+from fastslow.tasks.answers import excerpt, extract_answer, lesson, tagged
+from fastslow.tasks.protocol import Task
+from fastslow.tasks.registry import register
+from fastslow.tasks.screen import EVALUATORS, SCREENS, is_arithmetic
+from fastslow.tasks.splits import Splits
+from fastslow.tasks.worker import ScoreWorker, safe_score
+from fastslow.types import Problem, Split, Verdict
+
+logger = logging.getLogger("fastslow.tasks")
+
+LIMIT = 20_000
+"""Characters of an answer, at most: a longer one scores 0 unread."""
+
+_UNBOUNDED = frozenset(
+    {"coin_flip", "rubiks_cube", *(name for name in SCREENS if SCREENS[name] is is_arithmetic)}
+)
+"""Datasets whose scorers a short answer can keep busy for ever: algebra, exponents, repetition."""
+
+_OURS = frozenset({"size", "seed"})
+"""Parameters of every dataset that follow from the options of the task."""
+
+_EXAMPLES = ("example_correct_answer", "example_answer", "possible_answer")
+"""Where datasets that accept many answers, and have no reference, keep one that is right."""
+
+
+class ReasoningGymOptions(Section):
+    """Options of the task "reasoning_gym"."""
+
+    dataset: str
+    """Any dataset of reasoning-gym, by its name there."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """The dataset's own parameters, except ``size`` and ``seed``."""
+    train: Positive = 1024
+    validation: Positive = 128
+    test: NonNegative = 128
+    data_seed: NonNegative = 0
+    """The data depend on this and not on the run's seed."""
+
+
+@register("reasoning_gym", ReasoningGymOptions)
+class ReasoningGym(Task):
+    """Any dataset of reasoning-gym with its own parameters and its own scorer."""
+
+    def __init__(self, options: ReasoningGymOptions) -> None:
+        from reasoning_gym.factory import DATASETS
+
+        name = options.dataset
+        if name not in DATASETS:
+            near = difflib.get_close_matches(name, DATASETS, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise InputError(
+                f"task.dataset: reasoning-gym has no dataset {name!r}; {hint}"
+                f"Allowed: {', '.join(sorted(DATASETS))}"
+            )
+        dataset_class, config_class = DATASETS[name]
+        _refuse_unscreened(name, dataset_class)
+        # Few distinct questions, as in sums of single digits, repeat themselves: draw some more.
+        self._draws = 4 * (options.train + options.validation + options.test) + 64
+        config = _dataset_config(name, config_class, options, size=self._draws)
+        self._dataset = _build(name, dataset_class, config)
+        self._dataset_name = name
+        self._screen = SCREENS.get(name)
+        self._worker = (
+            ScoreWorker(name, dataclasses.replace(config, size=1)) if name in _UNBOUNDED else None
+        )
+        stream = self._generate()
+        self._splits = Splits(
+            {"train": stream, "validation": stream, "test": stream},
+            {"train": options.train, "validation": options.validation, "test": options.test},
+            f"{self.name} ({name})",
+        )
+
+    def problems(self, split: Split) -> Sequence[Problem]:
+        return self._splits[split]
+
+    def grade(self, problem: Problem, completion: str) -> Verdict:
+        entry: dict[str, Any] = problem.reference
+        answer = extract_answer(completion)
+        score, remark = (0.0, None) if answer is None else self._score(answer, entry)
+        if score == 1.0:
+            return Verdict(1.0, f"Right: {excerpt(answer or '')} between the answer tags.")
+        expected = _expected(entry)
+        worked = None if expected is None else tagged(expected)
+        return Verdict(score, lesson(completion, expected, worked, remark))
+
+    def demonstrate(self, problem: Problem) -> str | None:
+        expected = _expected(problem.reference)
+        if expected is None:
+            return None
+        worked = tagged(expected)
+        return worked if self.grade(problem, worked).score == 1.0 else None
+
+    def _score(self, answer: str, entry: dict[str, Any]) -> tuple[float, str]:
+        """The dataset's own score of an answer, within [0, 1], and a remark on it."""
+        if len(answer) > LIMIT:
+            return 0.0, f"The answer is longer than {LIMIT} characters and was not read."
+        if self._screen is not None and not self._screen(answer):
+            return 0.0, "The answer is no plain expression of the kind that was asked for."
+        try:
+            if self._worker is not None:
+                score = self._worker.score(answer, entry)
+            else:
+                # A copy: some scorers write into what they are given.
+                score = safe_score(self._dataset, answer, copy.deepcopy(entry))
+        except TimeoutError as error:
+            return 0.0, f"The answer could not be scored: {error}."
+        if score != score:
+            return 0.0, "The scorer could not read the answer: it is not in the form asked for."
+        score = min(max(score, 0.0), 1.0)
+        return score, f"It scores {score:.2f} of 1."
+
+    def _generate(self) -> Iterator[Problem]:
+        for index in range(self._draws):
+            try:
+                with contextlib.redirect_stdout(io.StringIO()):  # some generators print
+                    entry = self._dataset[index]
+            except Exception as error:
+                logger.warning(
+                    "reasoning_gym: %s ends after %d problems: %s: %s",
+                    self._dataset_name, index, type(error).__name__, error,
+                )  # fmt: skip
+                return
+            yield Problem(f"{self._dataset_name}-{index}", entry["question"], entry)
+
+
+def _refuse_unscreened(name: str, dataset_class: type) -> None:
+    """Refuse a scorer that evaluates answers unscreened, as a newer version may bring one."""
+    names = set(dataset_class.score_answer.__code__.co_names)  # type: ignore[attr-defined]
+    if name not in SCREENS and (found := sorted(names & EVALUATORS)):
+        raise InputError(
+            f"task.dataset: the scorer of {name!r} evaluates what the model wrote "
+            f"({', '.join(found)}), and fastslow does not know how to make that safe: "
+            "choose another dataset"
+        )
+
+
+def _dataset_config(name: str, config_class: type, options: ReasoningGymOptions, size: int) -> Any:
+    """The dataset's configuration object. Raises: InputError, naming the parameter at fault."""
+    allowed = {field.name: field for field in dataclasses.fields(config_class)}
+    for key in _OURS:
+        allowed.pop(key, None)
+    for key in options.params:
+        if key in _OURS:
+            raise InputError(
+                f"task.params.{key}: is not set here: the size follows from task.train, "
+                "task.validation and task.test, the seed is task.data_seed"
+            )
+        if key not in allowed:
+            near = difflib.get_close_matches(key, allowed, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise InputError(
+                f"task.params.{key}: the dataset {name!r} has no such parameter; {hint}"
+                f"Allowed: {_describe(allowed.values())}"
+            )
+    try:
+        # Checks the types, which a dataclass does not, and makes tuples of TOML's arrays.
+        return TypeAdapter(config_class).validate_python(
+            {**options.params, "seed": options.data_seed, "size": size}
+        )
+    except ValidationError as error:
+        item = error.errors()[0]
+        key = ".".join(map(str, item["loc"]))
+        raise InputError(
+            f"task.params.{key}: {item['msg'][0].lower()}{item['msg'][1:]}; "
+            f"found {item['input']!r}. Allowed: {_describe(allowed.values())}"
+        ) from None
+
+
+def _build(name: str, dataset_class: type, config: Any) -> Any:
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return dataset_class(config=config)
+    except Exception as error:  # datasets assert, compare and index their parameters as they like
+        fields = [field for field in dataclasses.fields(config) if field.name not in _OURS]
+        raise InputError(
+            f"task.params: the dataset {name!r} refuses these parameters: "
+            f"{type(error).__name__}: {error}. Its parameters and their defaults: "
+            f"{_describe(fields)}"
+        ) from error
+
+
+def _describe(fields: Any) -> str:
+    return ", ".join(
+        field.name if field.default is dataclasses.MISSING else f"{field.name} = {field.default!r}"
+        for field in fields
+    )
+
+
+def _expected(entry: dict[str, Any]) -> str | None:
+    """The reference answer, or an example of a right one where there are many."""
+    if entry["answer"] is not None:
+        return str(entry["answer"])
+    for key in _EXAMPLES:
+        if (example := entry["metadata"].get(key)) is not None:
+            return example if isinstance(example, str) else json.dumps(example)
+    return None

@@ -1,0 +1,188 @@
+"""From the name in ``[task]`` to a task: built-in, registered, or a class of the user's own.
+
+A task of one's own::
+
+    from fastslow.tasks import Problem, Task, Verdict, register
+    from fastslow.tasks.answers import extract_answer, tagged
+
+    @register("squares")
+    class Squares(Task):
+        '''Squares of whole numbers.'''
+
+        def problems(self, split):
+            low, high = {"train": (0, 80), "validation": (80, 90), "test": (90, 100)}[split]
+            return [Problem(str(n), f"What is {n} times {n}?", n * n) for n in range(low, high)]
+
+        def grade(self, problem, completion):
+            right = extract_answer(completion) == str(problem.reference)
+            return Verdict(float(right), f"{problem.reference} was expected between the tags.")
+
+        def demonstrate(self, problem):
+            return tagged(str(problem.reference))
+
+A task with options names their model, ``@register("squares", SquaresOptions)``, and takes them in
+``__init__(self, options)``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+from fastslow.config import Section, TaskConfig, validate
+from fastslow.errors import FastslowError, InputError
+from fastslow.tasks.protocol import Task
+
+_BUILT_IN = {
+    "reasoning_gym": "fastslow.tasks.reasoning_gym",
+    "star_graph": "fastslow.tasks.star_graph",
+    "jsonl": "fastslow.tasks.jsonl",
+}
+"""Modules of the built-in tasks, each imported when first asked for."""
+
+TaskClass = TypeVar("TaskClass", bound=type[Task])
+
+
+@dataclass(frozen=True)
+class _Entry:
+    task: type[Task]
+    options: type[Section]
+
+
+_registered: dict[str, _Entry] = {}
+
+
+def register(name: str, options: type[Section] = Section) -> Callable[[TaskClass], TaskClass]:
+    """Make a task class available as ``name`` in ``[task]``.
+
+    Registering a name anew replaces it, as when a notebook cell is run twice.
+
+    Args:
+        name: what stands in ``[task] name = ...``.
+        options: model of the other keys of ``[task]``; none are allowed without it. The class
+            gets what it names among its constructor's parameters: ``options``, an instance of
+            this model, and ``seed``, the run's (data had better not depend on it).
+
+    Raises:
+        InputError: the name belongs to a built-in task.
+    """
+
+    def decorate(task: TaskClass) -> TaskClass:
+        module = _BUILT_IN.get(name)
+        if module is not None and task.__module__ != module:
+            raise InputError(f"register({name!r}): a built-in task has this name; take another")
+        task.name = name
+        _registered[name] = _Entry(task, options)
+        return task
+
+    return decorate
+
+
+def create(config: TaskConfig, seed: int, source: str) -> Task:
+    """Build the task that a configuration names.
+
+    Args:
+        config: ``[task]``: the name and the task's own options.
+        seed: the run's seed, for tasks that ask for it.
+        source: the configuration file, for messages.
+
+    Raises:
+        InputError: unknown task, unknown or wrong option, or data that the task cannot use.
+    """
+    entry = _find(config.name, source)
+    if config.options and not entry.options.model_fields:
+        keys = ", ".join(f"task.{key}" for key in config.options)
+        raise InputError(f"{source}: {keys}: unknown key; the task {config.name!r} has no options")
+    options = validate(entry.options, config.options, source, prefix="task")
+    accepted = inspect.signature(entry.task).parameters
+    arguments = {"options": options, "seed": seed}
+    try:
+        return entry.task(**{key: arguments[key] for key in arguments if key in accepted})
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
+
+
+def available() -> list[tuple[str, str, type[Section]]]:
+    """Name, first line of the documentation and options of every task, sorted by name."""
+    for module in _BUILT_IN.values():
+        importlib.import_module(module)
+    return [
+        (name, (inspect.getdoc(entry.task) or "").partition("\n")[0], entry.options)
+        for name, entry in sorted(_registered.items())
+    ]
+
+
+def _find(name: str, source: str) -> _Entry:
+    if name in _BUILT_IN:
+        importlib.import_module(_BUILT_IN[name])
+    if name in _registered:
+        return _registered[name]
+    if ":" in name:
+        return _find_class(name, source)
+    known = sorted({*_BUILT_IN, *_registered})
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise InputError(
+        f"{source}: task.name: unknown task {name!r}; {hint}Allowed: {', '.join(known)}, or a "
+        "class of your own as 'package.module:ClassName' or 'path/to/file.py:ClassName'"
+    )
+
+
+def _find_class(name: str, source: str) -> _Entry:
+    where, _, class_name = name.rpartition(":")
+    try:
+        module = (
+            _load_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
+        )
+    except FastslowError:
+        raise
+    except Exception as error:  # whatever the user's own module raises while it is imported
+        raise InputError(
+            f"{source}: task.name: {where!r} cannot be imported: {type(error).__name__}: {error}. "
+            "Give an importable module, or the path of a .py file"
+        ) from error
+    task = getattr(module, class_name, None)
+    if not (isinstance(task, type) and issubclass(task, Task)):
+        tasks = [key for key, value in vars(module).items() if _is_own_task(value)]
+        raise InputError(
+            f"{source}: task.name: {where!r} has no Task named {class_name!r}; "
+            f"it has: {', '.join(sorted(tasks)) or 'none'}"
+        )
+    for entry in _registered.values():
+        if entry.task is task:
+            return entry
+    if not hasattr(task, "name"):
+        task.name = class_name
+    return _Entry(task, Section)
+
+
+def _is_own_task(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Task) and value is not Task
+
+
+def _load_file(path: Path) -> ModuleType:
+    """The module in a file, executed once per process, so that its classes stay the same."""
+    path = path.resolve()
+    name = f"fastslow_task_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None  # the path ends in .py
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

@@ -1,0 +1,254 @@
+"""From a configuration to a finished run: puts the parts together and starts the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastslow import config as configuration
+from fastslow.config import EvalConfig, RunConfig
+from fastslow.data import ProblemOrder
+from fastslow.errors import InputError
+from fastslow.fast import factory
+from fastslow.fast.llm import Ask as AskReflector
+from fastslow.fast.protocol import ContextOptimizer
+from fastslow.interruption import InterruptedRunError, Interruption
+from fastslow.loop import FastSlowLoop, Stage
+from fastslow.policy.protocol import Policy, SampleRequest
+from fastslow.run import checkpoint as checkpoints
+from fastslow.run.console import Console
+from fastslow.run.folder import RunFolder
+from fastslow.run.jsonl import read_lines
+from fastslow.run.observer import Observer
+from fastslow.run.observers import Fanout
+from fastslow.run.state import LoopState
+from fastslow.seeding import derive_seed
+from fastslow.tasks import registry
+from fastslow.types import Candidate, Context, Demonstration, Population
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run.
+
+    Attributes:
+        folder: the run's folder.
+        population: the contexts in force at the end, best mean first.
+    """
+
+    folder: Path
+    population: Population
+
+    @property
+    def best(self) -> Context:
+        """The best context of the last fast phase; the seed context for plain RL."""
+        return self.population.best.context
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All rows of metrics.jsonl."""
+        return list(read_lines(self.folder / "metrics.jsonl"))
+
+
+def train(
+    config: RunConfig | Mapping[str, Any] | Path | str,
+    overrides: Iterable[str] = (),
+    *,
+    reflect: AskReflector | None = None,
+    console: bool = True,
+) -> RunResult:
+    """Train from the beginning.
+
+    Args:
+        config: a configuration, nested mappings, or the path of a TOML file.
+        overrides: ``section.key=value``, as the command's ``--set``.
+        reflect: a function from prompt to answer that takes the place of the reflection model.
+        console: whether progress is shown on standard output.
+
+    Raises:
+        InputError: the configuration, a data file or the model is wrong, or the run exists.
+        RunError: the run failed; its folder says how far it came.
+        InterruptedRunError: SIGINT or SIGTERM came; the run was saved.
+    """
+    config = _as_config(config, overrides)
+    stages = build_stages(config)
+    with RunFolder.create(config.log.folder / config.run_name, config) as folder:
+        population = seed_population(config)
+        folder.record_seed(population)
+        state = LoopState(step=0, cycle=0, population=population)
+        policy = build_policy(config, trainable=config.uses_slow)
+        return _run(config, stages, policy, folder, state, reflect, console)
+
+
+def resume(
+    path: Path | str, *, reflect: AskReflector | None = None, console: bool = True
+) -> RunResult:
+    """Go on with a run from its latest checkpoint, or from the beginning if it has none.
+
+    Whatever was written after that checkpoint is taken back first and done again. Raises: as
+    ``train``.
+    """
+    with RunFolder.open(Path(path)) as folder:
+        config = folder.config
+        stages = build_stages(config)
+        policy = build_policy(config, trainable=config.uses_slow)
+        saved = folder.latest_checkpoint()
+        folder.rewind(saved)
+        if saved is not None:
+            policy.load(saved.path)
+            state = saved.state
+        else:
+            population = seed_population(config)
+            folder.record_seed(population)
+            state = LoopState(step=0, cycle=0, population=population)
+        return _run(config, stages, policy, folder, state, reflect, console)
+
+
+def evaluate(path: Path | str, settings: EvalConfig, observer: Observer) -> None:
+    """Evaluate the latest checkpoint of a run on its tasks; rows go to ``observer``.
+
+    Raises:
+        InputError: the folder is no run, or has no checkpoint yet.
+    """
+    path = Path(path)
+    config = configuration.load(path / "config.toml").model_copy(update={"eval": settings})
+    saved = checkpoints.latest(path / "checkpoints")
+    if saved is None:
+        raise InputError(f"{path}: has no checkpoint yet: `fastslow resume {path}` makes one")
+    policy = build_policy(config, trainable=False)
+    policy.load(saved.path)
+    with Interruption() as interruption:
+        loop = FastSlowLoop(
+            config=config,
+            stages=build_stages(config),
+            policy=policy,
+            optimizer=factory.build(config.fast) if config.uses_fast else None,
+            seed_context=seed_population(config).best.context,
+            observer=observer,
+            checkpoint=lambda: None,
+            interruption=interruption.check,
+        )
+        loop.evaluate(saved.state, loop.stages)
+
+
+def seed_population(config: RunConfig) -> Population:
+    """Phi_0: the one seed context, not K copies of it (paper, Algorithm)."""
+    turns = tuple(Demonstration(d.question, d.answer) for d in config.context.demonstrations)
+    return Population((Candidate(Context(config.context.instructions, turns)),))
+
+
+def build_stages(config: RunConfig, source: str = "config") -> list[Stage]:
+    """Every stage with its task and the order of its problems. Raises: InputError."""
+    seed_context = seed_population(config).best.context
+    stages: list[Stage] = []
+    names: dict[str, str] = {}
+    start = 0
+    for number, stage in enumerate(config.all_stages):
+        task = registry.create(stage.task, config.seed, source)
+        # One name per task, so that stages which return to a task share it in the metrics.
+        name = names.setdefault(stage.task.model_dump_json(), stage.task.label)
+        if list(names.values()).count(name) > 1:
+            name = names[stage.task.model_dump_json()] = f"{stage.task.label}-{number + 1}"
+        order = ProblemOrder(
+            task.problems("train"),
+            config.slow.problems,
+            config.fast.pool if config.reserves_pool else 0,
+            seed_context,
+            derive_seed(config.seed, "order", number),
+            name,
+        )
+        stages.append(Stage(name, task, order, start, start + stage.steps))
+        start += stage.steps
+    return stages
+
+
+def build_policy(config: RunConfig, *, trainable: bool) -> Policy:
+    """The policy of ``[policy]``, on the weights of ``model``. Raises: InputError."""
+    from fastslow.models import load_model
+    from fastslow.policy.local import LocalPolicy, choose_device
+
+    device = choose_device(config.policy.device)
+    model, tokenizer = load_model(config.model, device=device)
+    return LocalPolicy(
+        model,
+        tokenizer,
+        config.policy,
+        config.slow,
+        trainable=trainable,
+        seed=config.seed,
+    )
+
+
+def _as_config(
+    config: RunConfig | Mapping[str, Any] | Path | str, overrides: Iterable[str]
+) -> RunConfig:
+    if isinstance(config, (str, Path)):
+        return configuration.load(config, overrides)
+    data = config.model_dump() if isinstance(config, RunConfig) else config
+    return configuration.parse(data, overrides)
+
+
+def _run(
+    config: RunConfig,
+    stages: list[Stage],
+    policy: Policy,
+    folder: RunFolder,
+    state: LoopState,
+    reflect: AskReflector | None,
+    console: bool,
+) -> RunResult:
+    observers: list[Observer] = [folder]
+    with ExitStack() as stack:
+        if console:
+            observers.append(stack.enter_context(Console(config)))
+        interruption = stack.enter_context(Interruption())
+        loop = FastSlowLoop(
+            config=config,
+            stages=stages,
+            policy=policy,
+            optimizer=_optimizer(config, policy, reflect),
+            seed_context=seed_population(config).best.context,
+            observer=Fanout(*observers),
+            checkpoint=lambda: _save(folder, policy),
+            interruption=interruption.check,
+        )
+        try:
+            state = loop.run(state)
+        except InterruptedRunError as stop:
+            saved = _save(folder, policy)
+            raise InterruptedRunError(
+                f"{stop}: saved as {saved}; `fastslow resume {folder.path}` goes on from there"
+            ) from None
+    return RunResult(folder.path, state.population)
+
+
+def _save(folder: RunFolder, policy: Policy) -> Path:
+    return folder.save_checkpoint(policy.save).path
+
+
+def _optimizer(
+    config: RunConfig, policy: Policy, reflect: AskReflector | None
+) -> ContextOptimizer | None:
+    if not config.uses_fast:
+        return None
+    return factory.build(config.fast, ask_policy=_reflection_by(policy, config), reflect=reflect)
+
+
+def _reflection_by(policy: Policy, config: RunConfig) -> Callable[[str], str]:
+    """Lets the policy itself answer reflection prompts; its answers depend on the prompt alone."""
+    settings = config.fast.reflection
+
+    def ask(prompt: str) -> str:
+        request = SampleRequest(
+            policy.encode(Context(), prompt), (derive_seed(config.seed, "reflect", prompt),)
+        )
+        ((completion,),) = policy.sample(
+            [request],
+            max_tokens=settings.max_tokens,
+            temperature=max(settings.temperature, 0.01),  # 0, greedy, as nearly as sampling can
+        )
+        return completion.text
+
+    return ask

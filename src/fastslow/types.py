@@ -1,0 +1,237 @@
+"""The vocabulary of Fast-Slow Training as plain, immutable dataclasses.
+
+This module imports nothing of the project and no numerical library, so that every other part can
+speak the same words. Symbols refer to the paper (arXiv 2605.12484): theta are the slow weights,
+phi a context, Phi the population of contexts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+Message = dict[str, str]
+"""One chat turn: ``{"role": "system" | "user" | "assistant", "content": text}``."""
+
+
+def normalise_question(question: str) -> str:
+    """The form in which two questions are compared: case and white space do not tell them apart."""
+    return " ".join(question.split()).casefold()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One training item x.
+
+    Attributes:
+        id: unique within its task, stable between runs.
+        question: the text of the user's turn.
+        reference: whatever the task's verifier needs to grade a completion.
+    """
+
+    id: str
+    question: str
+    reference: Any = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a verifier says of one completion.
+
+    Attributes:
+        score: the reward r(x, y), in [0, 1].
+        feedback: text for the fast learner: what was expected, in which format, what went wrong.
+    """
+
+    score: float
+    feedback: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.score <= 1.0:  # also catches NaN
+            raise ValueError(f"a verdict's score lies in [0, 1]; found {self.score!r}")
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A solved problem shown to the model as one user turn and one assistant turn.
+
+    Attributes:
+        question: the user's turn.
+        answer: the assistant's turn, in the format the verifier wants.
+        problem_id: the problem it was made from, if any. Not part of the context's identity.
+    """
+
+    question: str
+    answer: str
+    problem_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Context:
+    """Fast weights phi: the instructions and the demonstrations that the model reads.
+
+    Two contexts that read the same have the same digest, whatever problems they were made from.
+    """
+
+    instructions: str = ""
+    demonstrations: tuple[Demonstration, ...] = ()
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hexadecimal digits that depend only on what the model reads; stable between runs."""
+        turns = [[d.question, d.answer] for d in self.demonstrations]
+        text = json.dumps([self.instructions, turns], ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+    def messages(self, question: str) -> list[Message]:
+        """The chat turns in which the model reads this context and is asked ``question``."""
+        turns: list[Message] = []
+        if self.instructions:
+            turns.append({"role": "system", "content": self.instructions})
+        for demonstration in self.demonstrations:
+            turns.append({"role": "user", "content": demonstration.question})
+            turns.append({"role": "assistant", "content": demonstration.answer})
+        turns.append({"role": "user", "content": question})
+        return turns
+
+    def shows(self, problem: Problem) -> bool:
+        """Whether this context gives the answer to ``problem`` away, by its id or its question."""
+        question = normalise_question(problem.question)
+        return any(
+            d.problem_id == problem.id or normalise_question(d.question) == question
+            for d in self.demonstrations
+        )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A context with its history: where it came from and how it did.
+
+    Attributes:
+        context: the context itself.
+        parents: digests of the contexts it was made from.
+        origin: "seed", or the name of the proposer that made it.
+        cycle: the cycle in which it was proposed.
+        scores: score per problem id, from one rollout each, under the policy of the latest fast
+            phase that scored it. A candidate rejected early has the scores of its minibatch only.
+    """
+
+    context: Context
+    parents: tuple[str, ...] = ()
+    origin: str = "seed"
+    cycle: int = 0
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def mean(self) -> float | None:
+        """Mean score over the problems it was scored on, or None where there are none."""
+        return sum(self.scores.values()) / len(self.scores) if self.scores else None
+
+
+@dataclass(frozen=True)
+class Population:
+    """Phi: the K candidates kept for one cycle, best mean first."""
+
+    candidates: tuple[Candidate, ...]
+
+    def __post_init__(self) -> None:
+        digests = self.digests
+        if not digests:
+            raise ValueError("a population holds at least one context")
+        if len(set(digests)) != len(digests):
+            raise ValueError(f"a population holds each context once; found {digests}")
+
+    @property
+    def contexts(self) -> tuple[Context, ...]:
+        return tuple(candidate.context for candidate in self.candidates)
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        return tuple(candidate.context.digest for candidate in self.candidates)
+
+    @property
+    def best(self) -> Candidate:
+        """The first candidate: optimisers hand a population over with the best mean first."""
+        return self.candidates[0]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What the policy sampled for one prompt, before anybody graded it.
+
+    Attributes:
+        prompt_ids: token ids of the rendered context and question.
+        token_ids: sampled token ids, with the end token if one was sampled.
+        logprobs: log pi_behaviour of each sampled token, in nats, same length as ``token_ids``;
+            of the distribution that was sampled from (the temperature is applied).
+        text: the decoded completion, without special tokens.
+        finished: whether the model ended it, as opposed to the token limit.
+        policy_version: number of updates the policy had seen.
+    """
+
+    prompt_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    text: str
+    finished: bool
+    policy_version: int
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One graded completion of one problem under one context."""
+
+    problem_id: str
+    context: str
+    """Digest of the context it was sampled under."""
+    completion: Completion
+    verdict: Verdict
+
+    @property
+    def reward(self) -> float:
+        return self.verdict.score
+
+
+@dataclass(frozen=True)
+class Group:
+    """The G rollouts of ONE problem, across all contexts: the advantage is formed over these."""
+
+    problem: Problem
+    rollouts: tuple[Rollout, ...]
+
+    def __post_init__(self) -> None:
+        strangers = {r.problem_id for r in self.rollouts} - {self.problem.id}
+        if strangers:
+            raise ValueError(f"a group holds one problem, {self.problem.id!r}; found {strangers}")
+
+    @property
+    def rewards(self) -> tuple[float, ...]:
+        return tuple(rollout.reward for rollout in self.rollouts)
+
+
+@dataclass(frozen=True)
+class Datum:
+    """One rollout as the slow learner sees it: tokens, behaviour, advantage, weight.
+
+    Attributes:
+        prompt_ids: token ids before the completion; no gradient is taken on these as targets.
+        token_ids: [n] completion token ids.
+        logprobs: [n] log pi_behaviour in nats.
+        advantage: A_i, one number for every token of the completion.
+        weight: the factor of each token's loss in the batch's sum (see ``slow.advantages``).
+        policy_version: number of updates the behaviour policy had seen.
+    """
+
+    prompt_ids: Sequence[int]
+    token_ids: Sequence[int]
+    logprobs: Sequence[float]
+    advantage: float
+    weight: float
+    policy_version: int

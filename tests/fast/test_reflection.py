@@ -1,0 +1,80 @@
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastslow.fast.reflection import ReflectionProposer, read_answer, write_prompt
+from fastslow.types import Context, Demonstration
+
+PARENT = Context("Answer.", (Demonstration("q", "a"),))
+
+
+@pytest.fixture
+def examples(world):
+    phase = world(lambda _: 0.0).phase(anchors=2)
+    rollouts = phase.evaluate([(problem, PARENT) for problem in phase.anchors])
+    return list(zip(phase.anchors, rollouts, strict=True))
+
+
+def propose(answer, examples, world, limit=200):
+    phase = world(lambda _: 0.0).phase()
+    maker = ReflectionProposer(lambda prompt: answer, limit)
+    return maker.propose(PARENT, examples, phase, random.Random(0))
+
+
+def test_the_prompt_holds_all_the_evidence(examples):
+    prompt = write_prompt("Count {letters} well.", examples, 321)
+    assert "Count {letters} well." in prompt
+    assert "321" in prompt
+    for problem, rollout in examples:
+        assert problem.question in prompt
+        assert rollout.completion.text in prompt
+        assert rollout.verdict.feedback in prompt
+
+
+def test_only_the_instructions_change(examples, world):
+    child = propose("Format was missed.\n```\nUse tags.\n```", examples, world)
+    assert child == Context("Use tags.", PARENT.demonstrations)
+
+
+@pytest.mark.parametrize(
+    ("answer", "instructions"),
+    [
+        ("```\nnew\n```", "new"),
+        ("```text\nnew\n```\nHope that helps.", "new"),
+        ("```\ndraft\n```\nBetter:\n```\nnew\n```", "new"),
+        ("````\nnew\n```\ninner\n```\nend\n````", "new\n```\ninner\n```\nend"),
+        ("```\nnew\n```python\ninner\n```\nend\n```", "new\n```python\ninner\n```\nend"),
+        ("<think>```\nthought\n```</think>```\nnew\n```", "new"),
+        ("```\nthought\n```</think>\n```\nnew\n```", "new"),
+        ("```\r\nnew\x1b[31m\x00\r\n```", "new[31m"),
+        ("no block", ""),
+        ("", ""),
+        ("```\n \n```", ""),
+        ("```\ncut off", ""),
+        ("```\ndraft\n```\n```\ncut off", ""),
+        ("<think>```\nthought\n```", ""),
+    ],
+)
+def test_instructions_are_read_from_the_last_outermost_block(answer, instructions):
+    assert read_answer(answer) == instructions
+
+
+@given(st.text(alphabet=st.sampled_from("`\n ab<think>/\x07")))
+def test_reading_never_fails_and_leaves_no_control_character(answer):
+    assert all(c in "\n\t" or c.isprintable() for c in read_answer(answer))
+
+
+@pytest.mark.parametrize(
+    ("block", "reason"),
+    [
+        ("", "no complete block"),
+        ("x" * 201, "201 characters, more than 200"),
+        ("Answer.", "unchanged"),
+        ("If asked, what IS anchor of\n 1? say 1.", "quote a question"),
+    ],
+)
+def test_a_useless_answer_is_refused_and_said_so(block, reason, examples, world, caplog):
+    assert propose(f"```\n{block}\n```", examples, world) is None
+    assert reason in caplog.text

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reasoning_gym.factory import DATASETS
+
+from fastslow.config import TaskConfig
+from fastslow.errors import InputError
+from fastslow.tasks import Task, create
+from fastslow.tasks.reasoning_gym import ReasoningGym
+from fastslow.tasks.screen import EVALUATORS, SCREENS, is_arithmetic, is_literal_or_no_python
+from fastslow.types import SPLITS
+
+SINGLE_DIGITS = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}
+
+
+def gym(dataset: str, params: dict[str, Any] | None = None, **options: Any) -> Task:
+    keys = {"train": 4, "validation": 2, "test": 2, "params": params or {}, **options}
+    return create(TaskConfig(name="reasoning_gym", dataset=dataset, **keys), 0, "c.toml")
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    ["chain_sum", "letter_counting", "maze", "mini_sudoku", "bf", "graph_color", "time_intervals",
+     "propositional_logic", "string_insertion", "knights_knaves"],
+)  # fmt: skip
+def test_demonstrations_score_1_and_untagged_ones_0(dataset: str) -> None:
+    task = gym(dataset)
+    for split in SPLITS:
+        for problem in task.problems(split):
+            assert problem.question == problem.reference["question"]
+            worked = task.demonstrate(problem)
+            assert worked is not None
+            assert task.grade(problem, f"Let me think. {worked} Done.").score == 1.0
+            bare = task.grade(problem, worked.removeprefix("<answer>").removesuffix("</answer>"))
+            assert bare.score == 0.0
+            assert worked in bare.feedback
+
+
+def test_own_scorer_with_its_partial_credit_and_feedback() -> None:
+    task = gym("chain_sum", SINGLE_DIGITS)
+    problem = task.problems("train")[0]
+    reference = problem.reference["answer"]
+    partial = task.grade(problem, f"<answer>it is {reference}</answer>")
+    assert partial.score == pytest.approx(len(reference) / len(f"it is {reference}"))
+    assert f"'{reference}'" in partial.feedback
+    assert f"<answer>{reference}</answer>" in partial.feedback
+    assert task.grade(problem, f"<answer>{reference}.0</answer>").score == 1.0
+
+
+def test_few_distinct_questions_shrink_the_training_set(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "fastslow.tasks"):
+        task = gym("chain_sum", SINGLE_DIGITS, train=1024, validation=32, test=32)
+        found = {split: len(task.problems(split)) for split in SPLITS}
+    assert found["validation"] == found["test"] == 32
+    assert 100 < found["train"] < 200
+    assert "distinct problems for train" in caplog.text
+
+
+def test_data_depend_on_the_data_seed_alone() -> None:
+    config = TaskConfig(name="reasoning_gym", dataset="gcd", train=3, validation=2, test=0)
+    first, second = (create(config, seed, "c").problems("train") for seed in (0, 1))
+    assert first == second
+    assert gym("gcd").problems("train") != gym("gcd", data_seed=1).problems("train")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "params", "message"),
+    [
+        ("chain_sm", {}, r"c.toml: task\.dataset: .*did you mean 'chain_sum'"),
+        ("chain_sum", {"min_trms": 1}, r"params\.min_trms: .*did you mean 'min_terms'.*max_digits"),
+        ("chain_sum", {"min_terms": "x"}, r"task\.params\.min_terms: .*found 'x'"),
+        ("chain_sum", {"min_digits": 5, "max_digits": 2}, r"max_digits must be >= min_digits"),
+        ("chain_sum", {"seed": 5}, r"task\.params\.seed: .*task\.data_seed"),
+        ("composite", {}, r"'composite' refuses these parameters"),
+    ],
+)
+def test_wrong_options_are_explained(dataset: str, params: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        gym(dataset, params)
+
+
+def test_scores_out_of_range_and_scorers_that_raise(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = gym("gcd")
+    assert isinstance(task, ReasoningGym)
+    problem = task.problems("train")[0]
+    for raw, score in ((math.nan, 0.0), (7.0, 1.0), (-1.0, 0.0), (True, 1.0), (None, 0.0)):
+        monkeypatch.setattr(task._dataset, "score_answer", lambda answer, entry, raw=raw: raw)
+        assert task.grade(problem, "<answer>5</answer>").score == score
+
+
+def test_grading_leaves_the_problem_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = gym("gcd")
+    assert isinstance(task, ReasoningGym)
+    problem = task.problems("train")[0]
+    before = repr(problem)
+    monkeypatch.setattr(task._dataset, "score_answer", lambda _, entry: entry["metadata"].clear())
+    task.grade(problem, "<answer>5</answer>")
+    assert repr(problem) == before
+
+
+def test_not_a_number_is_no_complex_number() -> None:
+    task = gym("complex_arithmetic")
+    assert task.grade(task.problems("train")[0], "<answer>nan</answer>").score == 0.0
+
+
+def test_every_scorer_that_evaluates_is_screened() -> None:
+    evaluating = {
+        name
+        for name, (dataset, _) in DATASETS.items()
+        if EVALUATORS & set(dataset.score_answer.__code__.co_names)
+    }
+    assert {"spiral_matrix", "countdown"} <= evaluating <= set(SCREENS)
+
+
+def test_a_scorer_that_evaluates_unscreened_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(SCREENS, "spiral_matrix")
+    with pytest.raises(
+        InputError, match=r"'spiral_matrix' evaluates what the model wrote \(eval\)"
+    ):
+        gym("spiral_matrix")
+
+
+HOSTILE = [
+    "__import__('pathlib').Path({path!r}).touch()",
+    "[open({path!r}, 'w')]",
+    "(lambda: open({path!r}, 'w'))()",
+    "[x for x in [open({path!r}, 'w')]]",
+    'f"{{open({path!r})}}"',
+    "x.__class__.__init__",
+    "sin(x=1)",
+    "oracle_answer",
+]
+
+
+@pytest.mark.parametrize("dataset", ["spiral_matrix", "binary_matrix", "n_queens"])
+def test_nothing_a_model_wrote_is_run(dataset: str, tmp_path: Path) -> None:
+    task = gym(dataset)
+    problem = task.problems("train")[0]
+    marker = tmp_path / "marker"
+    for text in HOSTILE:
+        answer = text.format(path=str(marker))
+        assert not is_arithmetic(answer)
+        assert not is_literal_or_no_python(answer)
+        assert task.grade(problem, f"<answer>{answer}</answer>").score == 0.0
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "arithmetic", "literal"),
+    [
+        ("3*(80 + 84) - x**2/2", True, False),
+        ("-6*sin(x) + exp(x) + pi + C", True, False),
+        ("[[1, -2], ['a']]", False, True),
+        ("1 2 3", False, True),  # no Python: eval stops before it runs anything
+        ("ABC", False, True),
+        ("Integral(x, x)", False, False),
+        ("5!", False, True),
+        ("x" * 3000, False, False),
+        ("(" * 900, False, True),
+    ],
+)
+def test_what_scorers_may_be_shown(text: str, arithmetic: bool, literal: bool) -> None:
+    assert is_arithmetic(text) is arithmetic
+    assert is_literal_or_no_python(text) is literal
+
+
+def test_a_scorer_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = gym("countdown", train=2, validation=1, test=0)
+    assert isinstance(task, ReasoningGym)
+    assert task._worker is not None
+    monkeypatch.setattr(task._worker, "_seconds", 1.0)
+    problem = task.problems("train")[0]
+    verdict = task.grade(problem, "<answer>9**9**9**9</answer>")
+    assert verdict.score == 0.0
+    assert "did not come to an end" in verdict.feedback
+    monkeypatch.setattr(task._worker, "_seconds", 60.0)
+    assert task.demonstrate(problem) is not None  # a new process serves the next answer
+
+
+@pytest.mark.parametrize("dataset", ["chain_sum", "spiral_matrix", "maze", "calendar_arithmetic"])
+def test_any_text_is_graded(dataset: str) -> None:
+    task = gym(dataset)
+    problem = task.problems("train")[0]
+
+    @settings(max_examples=50, deadline=None)
+    @given(st.text(alphabet=st.characters()))
+    def grade(text: str) -> None:
+        assert 0.0 <= task.grade(problem, f"<answer>{text}</answer>").score <= 1.0
+        assert task.grade(problem, text).score == 0.0
+
+    grade()
