@@ -22,9 +22,7 @@ from fastslow.errors import InputError
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
 
-DEFAULT_INSTRUCTIONS = (
-    "Answer the question. Give the final answer between <answer> and </answer>."
-)
+DEFAULT_INSTRUCTIONS = "Answer the question. Give the final answer between <answer> and </answer>."
 
 
 class Section(BaseModel):
@@ -172,9 +170,10 @@ class SlowConfig(Section):
     lr: Annotated[float, Field(gt=0)] = 1e-6
     warmup: NonNegative = 10
     """Steps over which the learning rate rises linearly from 0."""
-    betas: tuple[
-        Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]
-    ] = (0.9, 0.999)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9,
+        0.999,
+    )
     eps: Annotated[float, Field(gt=0)] = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
@@ -221,7 +220,7 @@ class LogConfig(Section):
 
     folder: Path = Path("runs")
     checkpoint_every: NonNegative = 0
-    """Slow steps between checkpoints; 0: at the end of every cycle. The run's end always has one."""
+    """Slow steps between checkpoints; 0: at the end of every cycle. The end always has one."""
     keep: Positive = 1
     """Checkpoints kept, the latest ones."""
     rollouts: bool = True
@@ -272,7 +271,8 @@ class RunConfig(Section):
         """The stages of the run; a run on one task is a single stage."""
         if self.stages:
             return self.stages
-        assert self.task is not None and self.steps is not None
+        assert self.task is not None
+        assert self.steps is not None
         return (StageConfig(task=self.task, steps=self.steps),)
 
     @property

@@ -24,7 +24,8 @@ def describe(path: Path, overrides: Sequence[str]) -> str:
     ]
     for stage in build_stages(config, str(path)):
         sizes = ", ".join(
-            f"{len(stage.task.problems(split))} {split}" for split in ("train", "validation", "test")
+            f"{len(stage.task.problems(split))} {split}"
+            for split in ("train", "validation", "test")
         )
         lines.append(
             f"# task:   {stage.name}, steps {stage.start + 1}-{stage.stop}: {sizes}; "

@@ -10,7 +10,7 @@ class FastslowError(Exception):
 
 
 class InputError(FastslowError):
-    """The configuration, a data file or a model name is wrong: the person can mend it (exit code 2).
+    """The configuration, a data file or a model name is wrong and can be mended (exit code 2).
 
     The message names the file and the key, says what was found and what is allowed.
     """

@@ -145,7 +145,7 @@ class FastSlowLoop:
         return replace(state, population=evolution.population, rollouts=rollouts)
 
     def _slow_step(self, state: LoopState, stage: Stage, batch: Sequence[Problem]) -> None:
-        """G rollouts of every problem over the population, one advantage per problem, one update."""
+        """G rollouts of every problem over the population, one advantage each, one update."""
         started = time.perf_counter()
         reused, asks = list[Rollout](), list[Ask]()
         for turn, problem in enumerate(batch):
@@ -197,7 +197,7 @@ class FastSlowLoop:
     def evaluate(self, state: LoopState, stages: Sequence[Stage]) -> None:
         """Accuracy (mean@k) on each task met so far, under the contexts that ``[eval]`` names."""
         settings, population = self.config.eval, state.population
-        choices = {"seed": (self.seed_context,)}
+        choices: dict[str, tuple[Context, ...]] = {"seed": (self.seed_context,)}
         if self.optimizer is not None and state.step > 0:
             choices |= {"best": population.contexts[:1], "population": population.contexts}
         names = [name for name in settings.contexts if name in choices]

@@ -324,7 +324,7 @@ def _write_converted(source: ModelSource, folder: Path) -> None:
             gguf.parent, gguf_file=gguf.name, dtype="float32"
         )
     model.hf_quantizer.remove_quantization_config(model)  # the weights are plain float32 by now
-    with _no_progress_bars():
+    with no_progress_bars():
         tokenizer.save_pretrained(folder)
         try:
             model.save_pretrained(folder)
@@ -367,7 +367,7 @@ def _is_complete(folder: Path) -> bool:
 def _reading(source: ModelSource, what: str, path: Path) -> Iterator[None]:
     """Turn whatever a library raises over a damaged or unknown file into an InputError."""
     try:
-        with _no_progress_bars():
+        with no_progress_bars():
             yield
     except Exception as error:  # parsers fail on damaged files in every possible way
         raise InputError(
@@ -376,7 +376,7 @@ def _reading(source: ModelSource, what: str, path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
+def no_progress_bars() -> Iterator[None]:
     """Keep transformers' progress bars off the console, which shows the run's own."""
     from transformers.utils.logging import (
         disable_progress_bar,

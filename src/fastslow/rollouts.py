@@ -76,7 +76,7 @@ def _prompt(policy: Policy, ask: Ask) -> tuple[int, ...]:
         raise InputError(
             f"problem {ask.problem.id!r} makes a prompt of {len(prompt)} tokens under context "
             f"{ask.context.digest}; with policy.max_tokens, {policy.max_tokens}, that is more than "
-            f"the model's window of {policy.window}: leave the problem out, lower policy.max_tokens "
-            "or allow less context (fast.demonstrations.max_tokens)"
+            f"the model's window of {policy.window}: leave the problem out, lower "
+            "policy.max_tokens or allow less context (fast.demonstrations.max_tokens)"
         )
     return prompt

@@ -217,15 +217,15 @@ def _run(
         try:
             state = loop.run(state)
         except InterruptedRunError as stop:
-            saved = _save(folder, policy)
+            _save(folder, policy)
             raise InterruptedRunError(
-                f"{stop}: saved as {saved}; `fastslow resume {folder.path}` goes on from there"
+                f"{stop}: the run is saved; `fastslow resume {folder.path}` goes on from there"
             ) from None
     return RunResult(folder.path, state.population)
 
 
-def _save(folder: RunFolder, policy: Policy) -> Path:
-    return folder.save_checkpoint(policy.save).path
+def _save(folder: RunFolder, policy: Policy) -> None:
+    folder.save_checkpoint(policy.save)
 
 
 def _optimizer(

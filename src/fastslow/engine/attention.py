@@ -58,7 +58,7 @@ class RowCache:
         self.longest = int(lengths.max())
 
     def reserve(self) -> None:
-        """Make sure that one more token fits into every row; capacity doubles when it is used up."""
+        """Make sure that one more token fits into every row; capacity doubles when used up."""
         capacity = self.keys[0].shape[2]
         if self.longest < capacity:
             return
@@ -189,11 +189,12 @@ def _attend_both(
         back = positions[:, :, None] + prefix - torch.arange(prefix, device=query.device)
         shared_scores = shared_scores.masked_fill((back >= window)[:, None, None], float("-inf"))
     weights = _softmax(torch.cat([shared_scores, scores], dim=-1), query.dtype)
-    shared_weights, own_weights = weights.split([prefix, own], dim=-1)
+    shared_weights, own_weights = weights[..., :prefix], weights[..., prefix:]
     flat = shared_weights.transpose(0, 1).reshape(kv_heads, rows * per_kv * length, prefix)
     output = (flat @ shared_value).view(kv_heads, rows, per_kv * length, -1).transpose(0, 1)
     own_weights = own_weights.reshape(rows, kv_heads, per_kv * length, own)
-    return (output + own_weights @ value).reshape(rows, heads, length, -1)
+    output = output + own_weights @ value
+    return output.reshape(rows, heads, length, -1)
 
 
 def _cap(scores: Tensor, softcap: float | None) -> Tensor:

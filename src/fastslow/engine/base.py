@@ -83,10 +83,10 @@ class Engine(ABC):
         scored: dict[int, TokenScores] = {}
         with self.precision():
             for indices, scores, _ in self.passes(sequences, temperature):
-                lengths = [len(sequences[index].completion) for index in indices]
-                logprobs, entropies = scores.logprobs.split(lengths), scores.entropies.split(lengths)
-                for index, *token_scores in zip(indices, logprobs, entropies, strict=True):
-                    scored[index] = TokenScores(*token_scores)
+                start = 0
+                for index in indices:
+                    tokens = slice(start, start := start + len(sequences[index].completion))
+                    scored[index] = TokenScores(scores.logprobs[tokens], scores.entropies[tokens])
         return [scored[index] for index in range(len(sequences))]
 
     @torch.no_grad()

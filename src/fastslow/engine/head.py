@@ -1,4 +1,4 @@
-"""From hidden states to log-probabilities, without ever holding [tokens, vocabulary] for a batch."""
+"""From hidden states to log-probabilities, never holding [tokens, vocabulary] for a batch."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def score_tokens(head: Head, hidden: Tensor, targets: Tensor, temperature: float
 def _score_chunk(
     head: Head, hidden: Tensor, targets: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    logits = head(hidden).float() / temperature
+    logits = head(hidden).float()
+    if temperature != 1:  # one pass over [chunk, vocabulary] less
+        logits = logits / temperature
     normaliser = logits.logsumexp(dim=-1)
     logprobs = logits.gather(-1, targets[:, None])[:, 0] - normaliser
     with torch.no_grad():

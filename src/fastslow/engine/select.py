@@ -24,16 +24,15 @@ def choose_engine(
     """The shared-prefix engine if it agrees with the plain one on this model, else the plain one.
 
     Agreement is tried, not looked up by architecture: both engines score the same few sequences
-    with shared prefixes, in fp32. Models with recurrent state, attention sinks or a scaled head
+    with shared prefixes, in fp32 whatever ``compute_dtype`` is, whose rounding would hide what is
+    looked for. Models with recurrent state, attention sinks or a scaled head
     differ, or do not run at all, and are served by the padded engine, with a warning.
     """
     own_attention = copy.copy(model.config._attn_implementation)
-    plain = PaddedEngine(model, tokens_per_pass, compute_dtype)
     sequences = _probe(model.config.get_text_config().vocab_size)
-    expected = plain.score(sequences, temperature=1.0)
+    expected = PaddedEngine(model, tokens_per_pass).score(sequences, temperature=1.0)
     try:
-        shared = SharedPrefixEngine(model, tokens_per_pass, compute_dtype)
-        found = shared.score(sequences, temperature=1.0)
+        found = SharedPrefixEngine(model, tokens_per_pass).score(sequences, temperature=1.0)
         difference = max(
             float((e.logprobs - f.logprobs).abs().max())
             for e, f in zip(expected, found, strict=True)
@@ -43,14 +42,14 @@ def choose_engine(
     except Exception as error:  # whatever a foreign architecture raises means that it cannot serve
         reason, agrees = f"it fails with {type(error).__name__}: {error}", False
     if agrees:
-        return shared
+        return SharedPrefixEngine(model, tokens_per_pass, compute_dtype)
     log.warning(
         "%s cannot share prefixes (%s): falling back to padded batches, which are slower",
         type(model).__name__,
         reason,
     )
     model.set_attn_implementation(own_attention)
-    return plain
+    return PaddedEngine(model, tokens_per_pass, compute_dtype)
 
 
 def _probe(vocabulary: int) -> list[TokenSequence]:

@@ -35,8 +35,8 @@ class SharedPrefixEngine(Engine):
         super().__init__(model, tokens_per_pass, compute_dtype)
         attention.register()
         model.set_attn_implementation(attention.NAME)
-        self._body = model.get_decoder()
-        self._head = model.get_output_embeddings()
+        self._body = model.get_decoder()  # type: ignore[no-untyped-call]
+        self._head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
 
     def passes(
         self, sequences: Sequence[TokenSequence], temperature: float
@@ -117,7 +117,7 @@ class SharedPrefixEngine(Engine):
         starts: Sequence[int],
         attention_pass: AttentionPass,
     ) -> Tensor:
-        """[R, S, hidden] after rows padded on the right, whose first tokens have these positions."""
+        """[R, S, hidden] after rows, padded on the right, that begin at these positions."""
         longest = max(map(len, rows))
         tokens = torch.tensor(
             [[*row, *[0] * (longest - len(row))] for row in rows], device=self.device
@@ -210,9 +210,7 @@ def _within_budget(groups: Sequence[SharedGroup], budget: int) -> Iterator[list[
         yield some
 
 
-def _row_groups(
-    numbers: Sequence[int], prefixes: Sequence[KeyValues | None]
-) -> list[RowGroup]:
+def _row_groups(numbers: Sequence[int], prefixes: Sequence[KeyValues | None]) -> list[RowGroup]:
     """Runs of equal group numbers as row groups with that group's prefix."""
     groups: list[RowGroup] = []
     start = 0

@@ -63,7 +63,9 @@ class GepaOptimizer:
     proposers: Sequence[Proposer]
 
     def most_calls(self, anchors: int) -> int:
-        return self._metric_calls(anchors, max((proposer.metric_calls for proposer in self.proposers), default=0))
+        return self._metric_calls(
+            anchors, max((proposer.metric_calls for proposer in self.proposers), default=0)
+        )
 
     def evolve(self, phase: FastPhase) -> Evolution:
         """Run one fast phase. What ``phase.evaluate`` raises leaves it unchanged."""

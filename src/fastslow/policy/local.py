@@ -55,7 +55,7 @@ class LocalPolicy:
         self._stop_ids = _stop_ids(model, tokenizer)
         self._version = 0
         self._peft: Any = None
-        model.eval()
+        model.eval()  # type: ignore[no-untyped-call]
         dtype = getattr(torch, policy.dtype)
         self._base_engine = None
         if trainable and slow.lora is None and slow.kl > 0:

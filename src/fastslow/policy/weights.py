@@ -8,11 +8,13 @@ from typing import Any
 from safetensors.torch import load_file
 
 from fastslow.errors import RunError
+from fastslow.models import no_progress_bars
 
 
 def save_weights(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write a model (or a peft adapter) and its tokenizer as a folder that others can load."""
-    model.save_pretrained(folder)
+    with no_progress_bars():
+        model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -30,7 +32,7 @@ def load_weights(model: Any, folder: Path) -> None:
     if hasattr(model, "peft_config"):
         from peft import set_peft_model_state_dict
 
-        result = set_peft_model_state_dict(model, tensors)
+        result: Any = set_peft_model_state_dict(model, tensors)
         missing = [name for name in result.missing_keys if "lora_" in name]
     else:
         missing = list(model.load_state_dict(tensors, strict=False).missing_keys)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastslow.report.summary import RunRecord
 from fastslow.run.text import one_line
@@ -90,7 +90,7 @@ def _draw_contexts(axes: Axes, runs: Sequence[RunRecord]) -> None:
     _finish(axes, bool(labelled))
 
 
-def _style(run: RunRecord, labelled: set[str]) -> dict[str, str]:
+def _style(run: RunRecord, labelled: set[str]) -> dict[str, Any]:
     """Colour and marker of the run's method, and its label where it was not given yet."""
     method = run.config.method
     style = {"color": COLOURS[method], "marker": MARKERS[method]}

@@ -10,7 +10,7 @@ from fastslow.types import Population, Rollout
 
 @dataclass(frozen=True)
 class LoopState:
-    """The loop's position. Weights and optimiser state belong to the policy and are saved beside it.
+    """The loop's position. Weights and optimiser state are the policy's, which saves them.
 
     There is no random state: every random choice is derived from the run's seed and its place in
     the run (see ``seeding``), so that a resumed run makes the same ones.

@@ -37,9 +37,7 @@ def training_data(groups: Sequence[Group]) -> list[Datum]:
     data = []
     for group in kept:
         tokens = sum(len(rollout.completion.token_ids) for rollout in group.rollouts)
-        for rollout, advantage in zip(
-            group.rollouts, group_advantages(group.rewards), strict=True
-        ):
+        for rollout, advantage in zip(group.rollouts, group_advantages(group.rewards), strict=True):
             completion = rollout.completion
             data.append(
                 Datum(

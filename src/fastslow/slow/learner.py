@@ -54,6 +54,7 @@ class Learner:
             betas=config.betas,
             eps=config.eps,
             weight_decay=config.weight_decay,
+            fused=True,
         )
         self.updates = 0
 
@@ -77,24 +78,27 @@ class Learner:
         ratios: list[Tensor] = []
         mismatches: list[Tensor] = []
         self._optimiser.zero_grad(set_to_none=True)
-        for indices, scores, tokens in self._engine.passes(sequences, self._temperature):
-            batch = _TokenBatch([data[i] for i in indices], scores.logprobs.device)
-            per_token = policy_loss(
-                scores.logprobs, batch.behaviour, batch.advantages, cap=self._config.cap
-            )
-            if references is not None:
-                base = torch.cat([references[i].logprobs for i in indices])
-                divergence = kl_to_reference(scores.logprobs, base)
-                per_token = per_token + self._config.kl * divergence
-                divergences.append(divergence.detach())
-            total = (batch.weights * per_token).sum()
-            total.backward()  # type: ignore[no-untyped-call]
-            totals["loss"] += total.item()
-            totals["tokens/trained"] += tokens
-            entropies.append(scores.entropies)
-            difference = scores.logprobs.detach() - batch.behaviour
-            ratios.append(difference.exp())
-            mismatches.append(difference[batch.versions == on_policy_version].abs())
+        with self._engine.precision():
+            for indices, scores, tokens in self._engine.passes(sequences, self._temperature):
+                batch = _TokenBatch([data[i] for i in indices], scores.logprobs.device)
+                per_token = policy_loss(
+                    scores.logprobs, batch.behaviour, batch.advantages, cap=self._config.cap
+                )
+                if references is not None:
+                    base = torch.cat([references[i].logprobs for i in indices])
+                    divergence = kl_to_reference(
+                        scores.logprobs, batch.behaviour, base, cap=self._config.cap
+                    )
+                    per_token = per_token + self._config.kl * divergence
+                    divergences.append(divergence.detach())
+                total = (batch.weights * per_token).sum()
+                total.backward()  # type: ignore[no-untyped-call]
+                totals["loss"] += total.item()
+                totals["tokens/trained"] += tokens
+                entropies.append(scores.entropies)
+                difference = scores.logprobs.detach() - batch.behaviour
+                ratios.append(difference.exp())
+                mismatches.append(difference[batch.versions == on_policy_version].abs())
         grad_norm = self._step()
         measures = {
             **totals,
@@ -119,8 +123,8 @@ class Learner:
         if not math.isfinite(norm):
             self._optimiser.zero_grad(set_to_none=True)
             raise RunError(
-                f"update {self.updates + 1}: the gradient's norm is {norm}. The weights were left as "
-                "they were; resume from the last checkpoint, with a lower slow.lr if it happens again"
+                f"update {self.updates + 1}: the gradient's norm is {norm}. The weights were left "
+                "as they were; resume from the last checkpoint, or train with a lower slow.lr"
             )
         warmup = self._config.warmup
         share = min(1.0, (self.updates + 1) / warmup) if warmup else 1.0

@@ -41,14 +41,23 @@ def cispo(
     return -ratio * advantages * logprobs
 
 
-def kl_to_reference(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
-    """The k3 estimator of KL(pi_theta || pi_reference) per sampled token, in nats, [N], never < 0.
+def kl_to_reference(
+    logprobs: Tensor, behaviour_logprobs: Tensor, reference_logprobs: Tensor, *, cap: float
+) -> Tensor:
+    """An estimate of KL(pi_theta || pi_reference) per sampled token, in nats, [N], never < 0.
 
-    k3 = exp(d) - d - 1 with d = log pi_reference - log pi_theta (Schulman, "Approximating KL
-    divergence", 2020). How the paper's KL term enters its loss is not stated; this is GRPO's way.
+    rho * k3 with k3 = exp(d) - d - 1, d = log pi_reference - log pi_theta (Schulman, "Approximating
+    KL Divergence", 2020) and rho = pi_theta / pi_behaviour, through which the gradient flows too.
+    Without rho, k3 is only right on samples of pi_theta itself: on a reused rollout with a token
+    that pi_theta has since come to avoid, exp(d) explodes and drowns the reward's gradient, while
+    rho * exp(d) = pi_reference / pi_behaviour does not. With it, value and gradient are unbiased
+    on samples of any behaviour policy, as far as ``cap`` leaves rho alone.
+
+    How the KL term enters the paper's loss is not stated.
     """
+    ratio = (logprobs - behaviour_logprobs).exp().clamp(max=cap)
     difference = reference_logprobs - logprobs
-    return torch.expm1(difference) - difference
+    return ratio * (torch.expm1(difference) - difference)
 
 
 LOSSES: dict[str, PolicyLoss] = {"cispo": cispo}
