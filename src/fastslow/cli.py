@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from fastslow.errors import FastslowError, InputError
 
+
+class _Commands(TyperGroup):
+    """Turns what we raise on purpose into one message and its exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FastslowError as error:
+            print(f"fastslow: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:  # while a model is loaded, or the second one within a run
+            print("fastslow: interrupted at once; nothing more was saved", file=sys.stderr)
+            sys.exit(130)
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Fast-Slow Training: weights and context of a language model learn in one loop.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -26,21 +41,8 @@ Overrides = Annotated[
 
 
 def main() -> None:
-    """Entry point: turns what we raise on purpose into one message and its exit code."""
-    with _errors_as_messages():
-        app()
-
-
-@contextmanager
-def _errors_as_messages() -> Iterator[None]:
-    try:
-        yield
-    except FastslowError as error:
-        print(f"fastslow: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("fastslow: interrupted before there was anything to save", file=sys.stderr)
-        sys.exit(130)
+    """Entry point."""
+    app()
 
 
 def _version(wanted: bool) -> None:
@@ -122,14 +124,17 @@ def compare(
     from fastslow.report.summary import read_run
     from fastslow.report.tables import comparison
 
+    if output is not None and output.suffix not in {".png", ".svg", ".pdf"}:
+        raise InputError(f"--output {output}: a figure ends in .png, .svg or .pdf")
     records = [read_run(run) for run in runs]
     Console().print(comparison(records))
     if output is not None:
         from fastslow.report.figures import draw_comparison
 
-        if output.suffix not in {".png", ".svg", ".pdf"}:
-            raise InputError(f"--output {output}: a figure ends in .png, .svg or .pdf")
-        draw_comparison(records, output)
+        try:
+            draw_comparison(records, output)
+        except OSError as error:
+            raise InputError(f"--output {output}: cannot be written: {error}") from None
         print(f"figure: {output}")
 
 

@@ -85,7 +85,8 @@ class ReflectionConfig(Section):
     """``[fast.reflection]``: the language model that rewrites instructions from feedback."""
 
     model: str | None = None
-    """A litellm model name, or "policy" for the policy itself. None: no reflection."""
+    """A litellm model name, "policy" for the policy itself, or "python" for the function given to
+    ``fastslow.train(reflect=...)``. None: no reflection."""
     url: str | None = None
     """Base URL of an OpenAI-compatible server that serves ``model``."""
     api_key_env: str | None = None
@@ -141,7 +142,7 @@ class FastConfig(Section):
         if "instructions" in self.components and self.reflection.model is None:
             raise ValueError(
                 'components holds "instructions", which needs a model to write them: '
-                'set fast.reflection.model (a litellm name, or "policy")'
+                'set fast.reflection.model (a litellm name, "policy" or "python")'
             )
         if "demonstrations" in self.components and self.pool == 0:
             raise ValueError(
@@ -349,9 +350,11 @@ def validate(model: type[Model], data: Mapping[str, Any], source: str, prefix: s
 
 
 def _explain(model: type[BaseModel], item: Any, prefix: str) -> str:
-    location = [part for part in item["loc"] if not _is_branch(part)]
-    key = ".".join([*([prefix] if prefix else []), *map(str, location)])
     kind, found = item["type"], item["input"]
+    location = [part for part in item["loc"] if not _is_branch(part)]
+    if kind == "extra_forbidden" and _is_branch(item["loc"][-1]):
+        location.append(item["loc"][-1])  # it only looks like one: a person wrote it
+    key = ".".join([*([prefix] if prefix else []), *map(str, location)])
     if kind == "extra_forbidden":
         known = sorted(_fields_at(model, location[:-1]))
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)

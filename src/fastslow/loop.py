@@ -17,14 +17,15 @@ from typing import Any
 from fastslow.config import RunConfig
 from fastslow.data import ProblemOrder
 from fastslow.fast.protocol import ContextOptimizer, FastPhase, Pair
+from fastslow.measures import count_tokens, evolution_measures, reward_measures
 from fastslow.policy.protocol import Policy
-from fastslow.rollouts import Ask, sample_rollouts, spread
+from fastslow.rollouts import Ask, group_by_problem, plan_rollouts, sample_rollouts
 from fastslow.run.observer import Observer, Phase
 from fastslow.run.state import LoopState
 from fastslow.seeding import derive_seed
-from fastslow.slow.advantages import has_signal, training_data
+from fastslow.slow.advantages import training_data
 from fastslow.tasks.protocol import Task
-from fastslow.types import Context, Group, Problem, Rollout
+from fastslow.types import Context, Problem, Rollout
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,6 @@ class FastSlowLoop:
         fair = [p for p in anchors.values() if not any(c.shows(p) for c in before)]
         if not fair:
             return state
-        problems = {p.id: p for p in [*fair, *stage.order.pool]}
         total, sampled = self.optimizer.most_calls(len(fair)), list[Rollout]()
 
         def evaluate(pairs: Sequence[Pair]) -> list[Rollout]:
@@ -120,21 +120,11 @@ class FastSlowLoop:
                 seed=self._seed("evolve", state.cycle),
             )
         )
-        self.observer.on_rollouts("fast", state.step, state.cycle, problems, sampled)
+        self._tell_rollouts("fast", state, [*fair, *stage.order.pool], sampled)
         self.observer.on_evolution(state.step, state.cycle, evolution)
-        self._tell(
-            "fast",
-            state,
-            {
-                "metric_calls": evolution.metric_calls,
-                "proposals": evolution.proposals,
-                "proposals/failed": evolution.failed_proposals,
-                "population/size": len(evolution.population.candidates),
-                "score/best": evolution.population.best.mean,
-                "tokens/sampled": _tokens(sampled),
-                "seconds/fast": time.perf_counter() - started,
-            },
-        )
+        seconds = time.perf_counter() - started
+        measures = {**evolution_measures(evolution), "tokens/sampled": count_tokens(sampled)}
+        self._tell("fast", state, {**measures, "seconds/fast": seconds})
         reusable = evolution.rollouts if self.config.fast.reuse and self.config.uses_slow else {}
         kept = set(evolution.population.digests)
         rollouts = {
@@ -147,44 +137,32 @@ class FastSlowLoop:
     def _slow_step(self, state: LoopState, stage: Stage, batch: Sequence[Problem]) -> None:
         """G rollouts of every problem over the population, one advantage each, one update."""
         started = time.perf_counter()
-        reused, asks = list[Rollout](), list[Ask]()
-        for turn, problem in enumerate(batch):
-            contexts = spread(problem, state.population.contexts, self.config.slow.group, turn)
-            for number, context in enumerate(contexts):
-                rollout = state.rollouts.get((problem.id, context.digest))
-                if rollout is not None and context not in contexts[:number]:
-                    reused.append(rollout)
-                else:
-                    seed = self._seed("slow", state.step, problem.id, context.digest, number)
-                    asks.append(Ask(problem, context, seed))
-        sampled = self._sample("slow", stage, asks, 0, len(asks))
-        seconds_rollout = time.perf_counter() - started
-        rollouts = {problem.id: list[Rollout]() for problem in batch}
-        for rollout in [*reused, *sampled]:
-            rollouts[rollout.problem_id].append(rollout)
-        groups = [Group(problem, tuple(rollouts[problem.id])) for problem in batch]
-        data = training_data(groups)
-
-        started = time.perf_counter()
-        measures = dict(self.policy.update(data, self.config.slow.algorithm)) if data else {}
-        self.policy.publish()
-        rewards = [reward for group in groups for reward in group.rewards]
-        kept = sum(map(has_signal, groups))
-        self.observer.on_rollouts(
-            "slow", state.step + 1, state.cycle, {p.id: p for p in batch}, [*reused, *sampled]
+        reused, asks = plan_rollouts(
+            batch,
+            state.population.contexts,
+            self.config.slow.group,
+            state.rollouts,
+            lambda *place: self._seed("slow", state.step, *place),
         )
+        sampled = self._sample("slow", stage, asks, 0, len(asks))
+        groups = group_by_problem(batch, [*reused, *sampled])
+        data = training_data(groups)
+        rolled_out = time.perf_counter()
+        measures = self.policy.update(data, self.config.slow.algorithm) if data else {}
+        self.policy.publish()
+        updated = time.perf_counter()
+
+        done = replace(state, step=state.step + 1)
+        self._tell_rollouts("slow", done, batch, [*reused, *sampled])
         self._tell(
             "slow",
-            replace(state, step=state.step + 1),
+            done,
             {
-                "reward/mean": statistics.fmean(rewards) if rewards else None,
-                "reward/std": statistics.pstdev(rewards) if rewards else None,
-                "groups/kept": kept,
-                "groups/dropped": len(groups) - kept,
+                **reward_measures(groups),
                 "rollouts/reused": len(reused),
-                "tokens/sampled": _tokens(sampled),
-                "seconds/rollout": seconds_rollout,
-                "seconds/update": time.perf_counter() - started,
+                "tokens/sampled": count_tokens(sampled),
+                "seconds/rollout": rolled_out - started,
+                "seconds/update": updated - rolled_out,
                 **measures,
             },
         )
@@ -195,7 +173,7 @@ class FastSlowLoop:
             self.evaluate(state, [other for other in self.stages if other.start <= state.step])
 
     def evaluate(self, state: LoopState, stages: Sequence[Stage]) -> None:
-        """Accuracy (mean@k) on each task met so far, under the contexts that ``[eval]`` names."""
+        """Accuracy (mean@k) on the stages' tasks, under each context that ``[eval]`` names."""
         settings, population = self.config.eval, state.population
         choices: dict[str, tuple[Context, ...]] = {"seed": (self.seed_context,)}
         if self.optimizer is not None and state.step > 0:
@@ -204,19 +182,14 @@ class FastSlowLoop:
         for stage in {stage.name: stage for stage in stages}.values():
             problems = stage.task.problems(settings.split)[: settings.problems]
             for name in names:
-                asks = [
-                    Ask(problem, context, self._seed("eval", problem.id, context.digest, number))
-                    for turn, problem in enumerate(problems)
-                    for number, context in enumerate(
-                        spread(problem, choices[name], settings.samples, turn)
-                    )
-                ]
+                contexts, count = choices[name], settings.samples
+                asks = plan_rollouts(
+                    problems, contexts, count, {}, lambda *place: self._seed("eval", *place)
+                )[1]
                 if not asks:
                     continue
                 rollouts = self._sample("eval", stage, asks, 0, len(asks))
-                self.observer.on_rollouts(
-                    "eval", state.step, state.cycle, {p.id: p for p in problems}, rollouts
-                )
+                self._tell_rollouts("eval", state, problems, rollouts)
                 where = {"task": stage.name, "split": settings.split, "context": name}
                 accuracy = statistics.fmean(rollout.reward for rollout in rollouts)
                 self._tell("eval", state, {**where, "accuracy": accuracy, "n": len(rollouts)})
@@ -244,6 +217,16 @@ class FastSlowLoop:
         done = state.step - stage.start
         return done % self.config.fast.every == 0 or state.step == stage.stop
 
+    def _tell_rollouts(
+        self,
+        phase: Phase,
+        state: LoopState,
+        problems: Sequence[Problem],
+        rollouts: Sequence[Rollout],
+    ) -> None:
+        by_id = {problem.id: problem for problem in problems}
+        self.observer.on_rollouts(phase, state.step, state.cycle, by_id, rollouts)
+
     def _tell(self, phase: Phase, state: LoopState, measures: dict[str, Any]) -> None:
         self.observer.on_metrics(
             {"step": state.step, "cycle": state.cycle, "phase": phase, **measures}
@@ -251,7 +234,3 @@ class FastSlowLoop:
 
     def _seed(self, *place: int | str) -> int:
         return derive_seed(self.config.seed, *place)
-
-
-def _tokens(rollouts: Sequence[Rollout]) -> int:
-    return sum(len(rollout.completion.token_ids) for rollout in rollouts)

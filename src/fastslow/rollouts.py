@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fastslow.errors import InputError
 from fastslow.policy.protocol import Policy, SampleRequest
 from fastslow.tasks.protocol import Task
-from fastslow.types import Context, Problem, Rollout
+from fastslow.types import Context, Group, Problem, Rollout
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,40 @@ def spread(problem: Problem, contexts: Sequence[Context], count: int, turn: int)
     """
     fair = [context for context in contexts if not context.shows(problem)]
     return [fair[(turn + index) % len(fair)] for index in range(count)] if fair else []
+
+
+def plan_rollouts(
+    problems: Sequence[Problem],
+    contexts: Sequence[Context],
+    count: int,
+    reusable: Mapping[tuple[str, str], Rollout],
+    seed: Callable[[str, str, int], int],
+) -> tuple[list[Rollout], list[Ask]]:
+    """What to reuse and what to sample so that every problem gets ``count`` rollouts.
+
+    A reusable rollout, by (problem id, context digest), takes one of the places of its pair.
+    ``seed`` gives the seed of a problem's n-th rollout under a context.
+    """
+    reused: list[Rollout] = []
+    asks: list[Ask] = []
+    for turn, problem in enumerate(problems):
+        used: set[str] = set()
+        for number, context in enumerate(spread(problem, contexts, count, turn)):
+            rollout = reusable.get((problem.id, context.digest))
+            if rollout is not None and context.digest not in used:
+                used.add(context.digest)
+                reused.append(rollout)
+            else:
+                asks.append(Ask(problem, context, seed(problem.id, context.digest, number)))
+    return reused, asks
+
+
+def group_by_problem(problems: Sequence[Problem], rollouts: Sequence[Rollout]) -> list[Group]:
+    """One group per problem, over all contexts, in the order of ``problems``."""
+    members: dict[str, list[Rollout]] = {problem.id: [] for problem in problems}
+    for rollout in rollouts:
+        members[rollout.problem_id].append(rollout)
+    return [Group(problem, tuple(members[problem.id])) for problem in problems]
 
 
 def sample_rollouts(

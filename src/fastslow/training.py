@@ -20,7 +20,7 @@ from fastslow.loop import FastSlowLoop, Stage
 from fastslow.policy.protocol import Policy, SampleRequest
 from fastslow.run import checkpoint as checkpoints
 from fastslow.run.console import Console
-from fastslow.run.folder import RunFolder
+from fastslow.run.folder import CONFIG, RunFolder, refuse_used
 from fastslow.run.jsonl import read_lines
 from fastslow.run.observer import Observer
 from fastslow.run.observers import Fanout
@@ -72,14 +72,18 @@ def train(
         RunError: the run failed; its folder says how far it came.
         InterruptedRunError: SIGINT or SIGTERM came; the run was saved.
     """
+    source = str(config) if isinstance(config, (str, Path)) else "config"
     config = _as_config(config, overrides)
-    stages = build_stages(config)
-    with RunFolder.create(config.log.folder / config.run_name, config) as folder:
+    stages = build_stages(config, source)
+    path = config.log.folder / config.run_name
+    refuse_used(path)  # told now, not after the model was loaded
+    policy = build_policy(config, trainable=config.uses_slow)
+    optimizer = _optimizer(config, policy, reflect)
+    with RunFolder.create(path, config) as folder:
         population = seed_population(config)
         folder.record_seed(population)
         state = LoopState(step=0, cycle=0, population=population)
-        policy = build_policy(config, trainable=config.uses_slow)
-        return _run(config, stages, policy, folder, state, reflect, console)
+        return _run(config, stages, policy, optimizer, folder, state, console)
 
 
 def resume(
@@ -92,8 +96,9 @@ def resume(
     """
     with RunFolder.open(Path(path)) as folder:
         config = folder.config
-        stages = build_stages(config)
+        stages = build_stages(config, str(folder.path / CONFIG))
         policy = build_policy(config, trainable=config.uses_slow)
+        optimizer = _optimizer(config, policy, reflect)
         saved = folder.latest_checkpoint()
         folder.rewind(saved)
         if saved is not None:
@@ -103,7 +108,7 @@ def resume(
             population = seed_population(config)
             folder.record_seed(population)
             state = LoopState(step=0, cycle=0, population=population)
-        return _run(config, stages, policy, folder, state, reflect, console)
+        return _run(config, stages, policy, optimizer, folder, state, console)
 
 
 def evaluate(path: Path | str, settings: EvalConfig, observer: Observer) -> None:
@@ -113,7 +118,7 @@ def evaluate(path: Path | str, settings: EvalConfig, observer: Observer) -> None
         InputError: the folder is no run, or has no checkpoint yet.
     """
     path = Path(path)
-    config = configuration.load(path / "config.toml").model_copy(update={"eval": settings})
+    config = configuration.load(path / CONFIG).model_copy(update={"eval": settings})
     saved = checkpoints.latest(path / "checkpoints")
     if saved is None:
         raise InputError(f"{path}: has no checkpoint yet: `fastslow resume {path}` makes one")
@@ -194,9 +199,9 @@ def _run(
     config: RunConfig,
     stages: list[Stage],
     policy: Policy,
+    optimizer: ContextOptimizer | None,
     folder: RunFolder,
     state: LoopState,
-    reflect: AskReflector | None,
     console: bool,
 ) -> RunResult:
     observers: list[Observer] = [folder]
@@ -208,7 +213,7 @@ def _run(
             config=config,
             stages=stages,
             policy=policy,
-            optimizer=_optimizer(config, policy, reflect),
+            optimizer=optimizer,
             seed_context=seed_population(config).best.context,
             observer=Fanout(*observers),
             checkpoint=lambda: _save(folder, policy),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -30,77 +30,85 @@ def share_prefixes(sequences: Sequence[Sequence[int]]) -> list[SharedGroup]:
         Groups that hold every index once, in an order that keeps similar sequences together. The
         sequences that are computed whole, if any, come last.
     """
-    bodies = [tuple(sequence[:-1]) for sequence in sequences]
-    if not bodies:
-        return []
-    order = sorted(range(len(bodies)), key=bodies.__getitem__)
-    best = _Planner(bodies).plan(order, 0, 0)
-    return [*best.groups, SharedGroup(0, best.rest)] if best.rest else list(best.groups)
+    root = _trie([tuple(sequence[:-1]) for sequence in sequences])
+    nodes = [root]
+    for node in nodes:  # grows while it is read: parents come before their children
+        for child in node.children:
+            child.above = (*node.above, node.length)
+        nodes += node.children
+    for node in reversed(nodes):
+        node.shared = node.length + node.passed(node.length)
+        node.costs = {around: min(node.shared, node.passed(around)) for around in node.above}
+
+    whole: list[int] = []
+    groups: list[tuple[int, list[int]]] = []
+    to_visit = [(root, 0, whole)]
+    while to_visit:
+        node, around, members = to_visit.pop()
+        if node.shared < node.passed(around):
+            around, members = node.length, []
+            groups.append((around, members))
+        members += node.ends
+        to_visit += [(child, around, members) for child in reversed(node.children)]
+    if whole:
+        groups.append((0, whole))
+    return [SharedGroup(length, tuple(members)) for length, members in groups]
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What becomes of the sequences below one node of the trie.
+@dataclass
+class _Node:
+    """Where bodies, the sequences without their last tokens, branch or end.
+
+    A group's prefix ends at a node, for anywhere else it could be longer, and a sequence joins the
+    longest prefix there is for it. So a partition is a choice of nodes, and what is best at a node
+    and below depends on the others through ``around`` alone: the length of the longest prefix
+    chosen above (0: none, sequences are computed whole).
 
     Attributes:
-        cost: tokens of the groups' prefixes, less the tokens that every sequence finds computed.
-        groups: with prefixes that end at this node or below it.
-        rest: sequences that join the group around the node.
+        length: tokens from the beginning.
+        above: lengths of the nodes on the way here.
+        ends: bodies that end here.
+        shared: cost if a prefix ends here; costs are in tokens, of the prefixes at this node and
+            below less what the sequences there find computed.
+        costs: the lower cost, with a prefix here or without, by ``around``.
     """
 
-    cost: int
-    groups: tuple[SharedGroup, ...]
-    rest: tuple[int, ...]
+    length: int
+    above: tuple[int, ...] = ()
+    ends: list[int] = field(default_factory=list)
+    children: list[_Node] = field(default_factory=list)
+    shared: int = 0
+    costs: dict[int, int] = field(default_factory=dict)
+
+    def passed(self, around: int) -> int:
+        """Cost if no prefix ends here."""
+        return sum(child.costs[around] for child in self.children) - around * len(self.ends)
 
 
-class _Planner:
-    """Finds the best groups over the trie of the bodies, the sequences without their last tokens.
+def _trie(bodies: Sequence[tuple[int, ...]]) -> _Node:
+    root = _Node(0)
+    path, previous = [root], tuple[int, ...]()
+    for index in sorted(range(len(bodies)), key=bodies.__getitem__):
+        body = bodies[index]
+        common = _common(previous, body)
+        while path[-1].length > common:
+            below = path.pop()
+            if path[-1].length < common:
+                middle = _Node(common, children=[below])
+                path[-1].children[-1] = middle
+                path.append(middle)
+        if len(body) > common:
+            leaf = _Node(len(body))
+            path[-1].children.append(leaf)
+            path.append(leaf)
+        path[-1].ends.append(index)
+        previous = body
+    return root
 
-    A group's prefix ends where bodies branch or end, for anywhere else it could be longer; and a
-    sequence joins the longest prefix there is for it. So a plan is a choice of nodes, and what is
-    best below a node depends on the rest of the trie through ``around`` alone: the length of the
-    longest prefix chosen above it (0: none, every sequence is whole).
-    """
 
-    def __init__(self, bodies: Sequence[tuple[int, ...]]) -> None:
-        self._bodies = bodies
-        self._plans: dict[tuple[int, int, int], _Plan] = {}
-
-    def plan(self, order: Sequence[int], common: int, around: int) -> _Plan:
-        """The best plan for sorted bodies, which are known to agree on ``common`` tokens."""
-        key = order[0], len(order), around
-        if key not in self._plans:
-            self._plans[key] = self._choose(order, common, around)
-        return self._plans[key]
-
-    def _choose(self, order: Sequence[int], common: int, around: int) -> _Plan:
-        # In sorted order the first and the last differ the earliest.
-        first, last = self._bodies[order[0]], self._bodies[order[-1]]
-        while common < min(len(first), len(last)) and first[common] == last[common]:
-            common += 1
-        passed = self._below(order, common, around)
-        if len(order) == 1 or common == around:
-            return passed
-        shared = self._below(order, common, common)
-        if shared.cost + common >= passed.cost:
-            return passed
-        group = SharedGroup(common, shared.rest)
-        return _Plan(shared.cost + common, (group, *shared.groups), ())
-
-    def _below(self, order: Sequence[int], common: int, around: int) -> _Plan:
-        """The plans of the branches behind ``common`` tokens and of the bodies that end there."""
-        ends = [index for index in order if len(self._bodies[index]) == common]
-        plans = [self.plan(branch, common, around) for branch in self._branches(order, common)]
-        return _Plan(
-            sum(plan.cost for plan in plans) - around * len(ends),
-            tuple(group for plan in plans for group in plan.groups),
-            (*ends, *(index for plan in plans for index in plan.rest)),
-        )
-
-    def _branches(self, order: Sequence[int], common: int) -> list[list[int]]:
-        """Sorted bodies longer than ``common`` in runs that agree on the token behind it."""
-        branches: dict[int, list[int]] = {}
-        for index in order:
-            if len(self._bodies[index]) > common:
-                branches.setdefault(self._bodies[index][common], []).append(index)
-        return list(branches.values())
+def _common(first: Sequence[int], second: Sequence[int]) -> int:
+    """Tokens that two sequences begin with alike."""
+    for place, (a, b) in enumerate(zip(first, second, strict=False)):
+        if a != b:
+            return place
+    return min(len(first), len(second))

@@ -24,9 +24,9 @@ def choose_engine(
     """The shared-prefix engine if it agrees with the plain one on this model, else the plain one.
 
     Agreement is tried, not looked up by architecture: both engines score the same few sequences
-    with shared prefixes, in fp32 whatever ``compute_dtype`` is, whose rounding would hide what is
-    looked for. Models with recurrent state, attention sinks or a scaled head
-    differ, or do not run at all, and are served by the padded engine, with a warning.
+    with shared prefixes. They do so in fp32: the rounding of a lower ``compute_dtype`` would exceed
+    the tolerance. Models with recurrent state, attention sinks or a scaled head differ or do not
+    run at all, and are served by the padded engine, with a warning.
     """
     own_attention = copy.copy(model.config._attn_implementation)
     sequences = _probe(model.config.get_text_config().vocab_size)

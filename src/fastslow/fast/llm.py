@@ -47,7 +47,14 @@ def make_reflector(
     if reflect is not None:
         return _patient("the reflection function", reflect, config, sleep)
     if config.model is None:
-        raise InputError('fast.reflection.model is not set: give a litellm name, or "policy"')
+        raise InputError(
+            'fast.reflection.model is not set: give a litellm name, "policy" or "python"'
+        )
+    if config.model == "python":
+        raise InputError(
+            'fast.reflection.model is "python", a function that only Python can give: call '
+            "fastslow.train or fastslow.resume with reflect=function"
+        )
     if config.url is not None:
         return _patient(f"{config.model} at {config.url}", _server(config), config, sleep)
     if config.model == "policy":

@@ -104,12 +104,13 @@ def read_run(path: Path) -> RunRecord:
     """
     if not (path / "config.toml").is_file():
         raise InputError(f"{path}: is no run: there is no config.toml in it")
-    metrics = list(read_lines(path / "metrics.jsonl"))
+    try:
+        metrics = list(read_lines(path / "metrics.jsonl"))
+        contexts = list(read_lines(path / "contexts.jsonl"))
+    except FileNotFoundError:  # killed just after it began
+        metrics = []
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
     if not metrics:
         raise InputError(f"{path}: nothing was measured yet")
-    return RunRecord(
-        path,
-        configuration.load(path / "config.toml"),
-        metrics,
-        list(read_lines(path / "contexts.jsonl")),
-    )
+    return RunRecord(path, configuration.load(path / "config.toml"), metrics, contexts)

@@ -76,11 +76,11 @@ class RunFolder:
             InputError: the folder holds a run or anything else, or cannot be made.
         """
         text = to_toml(config)
-        _refuse_used(path)
+        refuse_used(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
             with _kept_only_on_success(Lock(path)) as lock:
-                _refuse_used(path)  # another process may have begun and ended a run in between
+                refuse_used(path)  # another process may have begun and ended a run in between
                 disk.write_text(path / CONFIG, text)
                 return cls(path, config, lock)
         except OSError as error:
@@ -293,7 +293,7 @@ def _kept_only_on_success(lock: Lock) -> Iterator[Lock]:
         raise
 
 
-def _refuse_used(path: Path) -> None:
+def refuse_used(path: Path) -> None:
     """Raises: InputError if ``path`` holds anything or is no folder."""
     try:
         found = {item.name for item in path.iterdir()} - _BEFORE_A_RUN
