@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +14,12 @@ import signal
 
 from fastslow.tasks import Problem, Task, Verdict
 
-graded = 0
-
 
 class Letters(Task):
     """The share of a completion that is ASCII: even an untrained model scores now and then.
 
-    The n-th completion graded sends this process a signal if FASTSLOW_TEST_SIGNAL is "n name".
+    With DISTURB="n SIGINT" in the environment, the n-th completion graded from then on sends this
+    process that signal; with "n crash", the verifier breaks.
     """
 
     def problems(self, split):
@@ -25,11 +27,14 @@ class Letters(Task):
         return [Problem(f"p{n}", f"Write {n}.", str(n)) for n in range(first, first + count)]
 
     def grade(self, problem, completion):
-        global graded
-        graded += 1
-        number, _, name = os.environ.get("FASTSLOW_TEST_SIGNAL", "").partition(" ")
-        if number == str(graded):
-            os.kill(os.getpid(), getattr(signal, name))
+        if "DISTURB" in os.environ:
+            left, _, name = os.environ.pop("DISTURB").partition(" ")
+            if left != "1":
+                os.environ["DISTURB"] = f"{int(left) - 1} {name}"
+            elif name == "crash":
+                raise RuntimeError("the verifier broke")
+            else:
+                os.kill(os.getpid(), getattr(signal, name))
         share = sum(map(str.isascii, completion)) / max(len(completion), 1)
         return Verdict(round(share, 2), f"Expected {problem.reference}.")
 
@@ -62,3 +67,43 @@ def tiny_config(model: Path, task: str, folder: Path, **changes: Any) -> dict[st
     for key, value in changes.items():
         config[key] = {**config[key], **value} if isinstance(value, dict) else value
     return config
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """All that a run came to, bit for bit, but for the times."""
+    from fastslow.run.jsonl import read_lines
+    from fastslow.run.rollouts import read_rollouts
+
+    def timeless(name: str) -> list[dict[str, Any]]:
+        return [
+            {k: v for k, v in row.items() if k != "time" and not k.startswith("seconds/")}
+            for row in read_lines(folder / name)
+        ]
+
+    return {
+        "metrics": timeless("metrics.jsonl"),
+        "contexts": timeless("contexts.jsonl"),
+        "rollouts": read_rollouts(folder).to_pylist(),
+        "rollout files": sorted(path.name for path in (folder / "rollouts").iterdir()),
+        "checkpoints": {
+            path.name: {
+                "state": json.loads((path / "state.json").read_text())["state"],
+                **{
+                    str(file.relative_to(path)): file.read_bytes()
+                    for file in path.rglob("*")
+                    if file.is_file() and file.name != "state.json"
+                },
+            }
+            for path in (folder / "checkpoints").iterdir()
+        },
+    }
+
+
+def command(arguments: list[str], disturb: str | None = None) -> None:
+    """The command ``fastslow`` in this process, which a test has made for it."""
+    from fastslow import cli
+
+    if disturb is not None:
+        os.environ["DISTURB"] = disturb
+    sys.argv = ["fastslow", *arguments]
+    cli.main()
