@@ -114,28 +114,34 @@ def evaluate(
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Also draw a figure: .png, .svg or .pdf.")
+    outputs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Also write a figure (.png, .svg, .pdf) or the numbers (.json); may be repeated.",
+        ),
     ] = None,
 ) -> None:
     """Show runs side by side."""
     from rich.console import Console
 
-    from fastslow.report.summary import read_run
+    from fastslow.report.figures import FORMATS, draw_comparison
+    from fastslow.report.summary import read_run, write_summary
     from fastslow.report.tables import comparison
 
-    if output is not None and output.suffix not in {".png", ".svg", ".pdf"}:
-        raise InputError(f"--output {output}: a figure ends in .png, .svg or .pdf")
+    for output in outputs or []:
+        if output.suffix not in {*FORMATS, ".json"}:
+            raise InputError(f"--output {output}: ends in none of {', '.join(FORMATS)}, .json")
     records = [read_run(run) for run in runs]
     Console().print(comparison(records))
-    if output is not None:
-        from fastslow.report.figures import draw_comparison
-
+    for output in outputs or []:
+        write = write_summary if output.suffix == ".json" else draw_comparison
         try:
-            draw_comparison(records, output)
+            write(records, output)
         except OSError as error:
             raise InputError(f"--output {output}: cannot be written: {error}") from None
-        print(f"figure: {output}")
+        print(f"written: {output}")
 
 
 @app.command()

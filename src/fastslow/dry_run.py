@@ -7,9 +7,12 @@ from pathlib import Path
 
 from fastslow import config as configuration
 from fastslow.config import RunConfig
+from fastslow.errors import InputError
 from fastslow.models import resolve
 from fastslow.run.toml import to_toml
+from fastslow.tasks.protocol import Task
 from fastslow.training import build_stages
+from fastslow.types import Split
 
 
 def describe(path: Path, overrides: Sequence[str]) -> str:
@@ -24,8 +27,7 @@ def describe(path: Path, overrides: Sequence[str]) -> str:
     ]
     for stage in build_stages(config, str(path)):
         sizes = ", ".join(
-            f"{len(stage.task.problems(split))} {split}"
-            for split in ("train", "validation", "test")
+            f"{_count(stage.task, split)} {split}" for split in ("train", "validation", "test")
         )
         lines.append(
             f"# task:   {stage.name}, steps {stage.start + 1}-{stage.stop}: {sizes}; "
@@ -33,6 +35,14 @@ def describe(path: Path, overrides: Sequence[str]) -> str:
         )
     lines.append(f"# method: {_method(config)}")
     return "\n".join([*lines, "", to_toml(config)])
+
+
+def _count(task: Task, split: Split) -> int:
+    """Problems of a split. Those that the run needs are there, or there would be no stages."""
+    try:
+        return len(task.problems(split))
+    except InputError:
+        return 0
 
 
 def _method(config: RunConfig) -> str:

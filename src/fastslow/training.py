@@ -127,7 +127,7 @@ def evaluate(path: Path | str, settings: EvalConfig, observer: Observer) -> None
     with Interruption() as interruption:
         loop = FastSlowLoop(
             config=config,
-            stages=build_stages(config),
+            stages=build_stages(config, str(path / CONFIG)),
             policy=policy,
             optimizer=factory.build(config.fast) if config.uses_fast else None,
             seed_context=seed_population(config).best.context,
@@ -156,14 +156,19 @@ def build_stages(config: RunConfig, source: str = "config") -> list[Stage]:
         name = names.setdefault(stage.task.model_dump_json(), stage.task.label)
         if list(names.values()).count(name) > 1:
             name = names[stage.task.model_dump_json()] = f"{stage.task.label}-{number + 1}"
-        order = ProblemOrder(
-            task.problems("train"),
-            config.slow.problems,
-            config.fast.pool if config.reserves_pool else 0,
-            seed_context,
-            derive_seed(config.seed, "order", number),
-            name,
-        )
+        try:
+            if config.eval.problems:
+                task.problems(config.eval.split)  # says now if there are none
+            order = ProblemOrder(
+                task.problems("train"),
+                config.slow.problems,
+                config.fast.pool if config.reserves_pool else 0,
+                seed_context,
+                derive_seed(config.seed, "order", number),
+                name,
+            )
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from None
         stages.append(Stage(name, task, order, start, start + stage.steps))
         start += stage.steps
     return stages

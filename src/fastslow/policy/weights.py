@@ -12,10 +12,20 @@ from fastslow.models import no_progress_bars
 
 
 def save_weights(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write a model (or a peft adapter) and its tokenizer as a folder that others can load."""
+    """Write a model (or a peft adapter) and its tokenizer as a folder that others can load.
+
+    Raises:
+        OSError, SafetensorError: the disk refuses.
+    """
     with no_progress_bars():
         model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    try:
+        tokenizer.save_pretrained(folder)
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        # What the tokenizers library raises where a file cannot be written.
+        raise OSError(f"{folder}: the tokenizer: {error}") from error
 
 
 def load_weights(model: Any, folder: Path) -> None:

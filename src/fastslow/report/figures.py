@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 COLOURS = {"rl": "#c2410c", "fst": "#1d4ed8", "fast": "#15803d"}
 """One colour per method, told apart by people who see no difference between red and green too."""
 
+FORMATS = (".png", ".svg", ".pdf")
+
 MARKERS = {"rl": "s", "fst": "o", "fast": "^"}
 
 
 def draw_comparison(runs: Sequence[RunRecord], path: Path) -> None:
     """Write a figure: reward by slow step, validation accuracy, and the contexts over cycles.
 
-    Runs of one method share a colour. The format follows the suffix (png, svg, pdf).
+    Runs of one method share a colour. The format follows the suffix, one of FORMATS.
     """
     import matplotlib
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -114,3 +115,23 @@ def read_run(path: Path) -> RunRecord:
     if not metrics:
         raise InputError(f"{path}: nothing was measured yet")
     return RunRecord(path, configuration.load(path / "config.toml"), metrics, contexts)
+
+
+def write_summary(runs: Sequence[RunRecord], path: Path) -> None:
+    """Write what each run came to as a JSON list; what a run does not have is null."""
+    rows = [
+        {
+            "run": run.name,
+            "method": run.config.method,
+            "seed": run.config.seed,
+            "base_accuracy": run.base_accuracy,
+            "final_accuracy": run.final_accuracy,
+            "final_reward": run.final_reward,
+            "max_reward": max(run.curve("slow", "reward/mean")[1], default=None),
+            "slow_steps": run.slow_steps,
+            "tokens_sampled": run.tokens_sampled,
+            "seconds": round(run.seconds, 1),
+        }
+        for run in runs
+    ]
+    path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
