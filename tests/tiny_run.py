@@ -50,7 +50,7 @@ def write_task(folder: Path) -> str:
     return f"{path}:Letters"
 
 
-def tiny_config(model: Path, task: str, folder: Path, **changes: Any) -> dict[str, Any]:
+def tiny_config(model: Path, task: str, folder: Path, /, **changes: Any) -> dict[str, Any]:
     """Two cycles of two steps; ``changes`` replace or extend its tables."""
     config: dict[str, Any] = {
         "model": str(model),

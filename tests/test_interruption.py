@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from fastslow.interruption import InterruptedRunError, Interruption
+
+HANDLERS = {number: signal.getsignal(number) for number in Interruption.SIGNALS}
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+def handlers() -> dict[signal.Signals, object]:
+    return {number: signal.getsignal(number) for number in Interruption.SIGNALS}
+
+
+@pytest.mark.parametrize("number", Interruption.SIGNALS)
+def test_the_first_signal_waits_until_it_is_asked_for(number: signal.Signals) -> None:
+    with Interruption() as interruption:
+        interruption.check()
+        send(number)  # nothing is raised here
+        for _ in range(2):
+            with pytest.raises(InterruptedRunError, match=f"^stopped by {number.name}$") as caught:
+                interruption.check()
+    assert caught.value.exit_code == 130
+
+
+@pytest.mark.parametrize("first", Interruption.SIGNALS)
+def test_the_second_signal_acts_at_once(first: signal.Signals) -> None:
+    with Interruption():
+        send(first)
+        assert handlers() == HANDLERS
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+
+
+def test_it_listens_only_while_it_is_entered() -> None:
+    with Interruption():
+        assert handlers() != HANDLERS
+    assert handlers() == HANDLERS
+    with pytest.raises(KeyboardInterrupt):
+        send(signal.SIGINT)
+
+
+def test_what_is_raised_inside_gives_the_signals_back() -> None:
+    with pytest.raises(ValueError, match="inside"), Interruption():
+        raise ValueError("inside")
+    assert handlers() == HANDLERS
+
+
+def test_a_handler_of_the_callers_own_comes_back() -> None:
+    heard = []
+    signal.signal(signal.SIGTERM, lambda *_: heard.append("own"))
+    try:
+        with Interruption() as interruption:
+            send(signal.SIGTERM)
+            assert not heard
+            send(signal.SIGTERM)
+            with pytest.raises(InterruptedRunError):
+                interruption.check()
+        send(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, HANDLERS[signal.SIGTERM])
+    assert heard == ["own", "own"]
+
+
+def test_outside_the_main_thread_it_never_raises() -> None:
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with Interruption() as interruption:
+                interruption.check()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert not failures
+    assert handlers() == HANDLERS

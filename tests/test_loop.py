@@ -1,0 +1,867 @@
+"""The loop with a policy that follows a script: what is asked, in which order, and what is told."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastslow import config as configuration
+from fastslow.config import RunConfig
+from fastslow.data import ProblemOrder
+from fastslow.fast.demonstrations import DemonstrationProposer
+from fastslow.fast.gepa import GepaOptimizer
+from fastslow.fast.protocol import Evolution, FastPhase
+from fastslow.loop import FastSlowLoop, Stage
+from fastslow.policy.protocol import SampleRequest
+from fastslow.run.observer import Phase
+from fastslow.run.state import LoopState
+from fastslow.seeding import derive_seed
+from fastslow.tasks.protocol import Task
+from fastslow.types import (
+    Candidate,
+    Completion,
+    Context,
+    Datum,
+    Demonstration,
+    Population,
+    Problem,
+    Rollout,
+    Split,
+    Verdict,
+)
+
+SEED_CONTEXT = Context("Answer.")
+
+Skill = Callable[[Context, int], float]
+"""The chance to solve any problem, given the context and the updates that the policy has seen."""
+
+
+def by_demonstrations(context: Context, version: int) -> float:
+    """Hopeless without two demonstrations, and better with every update."""
+    return 0.4 + 0.1 * version if len(context.demonstrations) >= 2 else 0.0
+
+
+def by_luck(context: Context, version: int) -> float:
+    return 0.5
+
+
+@dataclass
+class Script:
+    """Everything that happened, in order, as (what, details)."""
+
+    events: list[tuple[str, Any]] = field(default_factory=list)
+
+    def note(self, what: str, details: Any = None) -> None:
+        self.events.append((what, details))
+
+    def all(self, what: str) -> list[Any]:
+        return [details for name, details in self.events if name == what]
+
+
+class Sums(Task):
+    """Sums of two numbers; the policy is told the answer if it is to solve the problem."""
+
+    name = "sums"
+
+    def __init__(self, train: Sequence[Problem] | int = 24, offset: int = 0) -> None:
+        numbers = train if isinstance(train, int) else 0
+        self._train = (
+            [sum_of(offset + n) for n in range(numbers)] if isinstance(train, int) else [*train]
+        )
+        self._validation = [sum_of(offset + 1000 + n) for n in range(6)]
+
+    def problems(self, split: Split) -> Sequence[Problem]:
+        return self._train if split == "train" else self._validation
+
+    def grade(self, problem: Problem, completion: str) -> Verdict:
+        return Verdict(float(completion == "solved"), f"expected {problem.reference}")
+
+    def demonstrate(self, problem: Problem) -> str | None:
+        return str(problem.reference)
+
+
+def sum_of(number: int) -> Problem:
+    return Problem(f"sum{number}", f"What is {number} and 1?", number + 1)
+
+
+class ScriptedPolicy:
+    """A policy whose weights are the number of its updates."""
+
+    window = 1000
+    max_tokens = 10
+
+    def __init__(self, script: Script, skill: Skill) -> None:
+        self.version = 0
+        self._script, self._skill = script, skill
+        self._updated = 0
+        self._prompts: dict[int, tuple[Context, str]] = {}
+
+    def encode(self, context: Context, question: str) -> tuple[int, ...]:
+        """One token a prompt, by which it is remembered."""
+        token = derive_seed(context.digest, question)
+        self._prompts[token] = (context, question)
+        return (token,)
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+    def sample(
+        self,
+        requests: Sequence[SampleRequest],
+        *,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        on_finished: Callable[[int], None] = lambda count: None,
+    ) -> list[list[Completion]]:
+        asked = [(*self._prompts[r.prompt_ids[0]], seed) for r in requests for seed in r.seeds]
+        self._script.note("sample", asked)
+        completions = [
+            [self._answer(request, seed) for seed in request.seeds] for request in requests
+        ]
+        for some in completions:
+            on_finished(len(some))
+        return completions
+
+    def _answer(self, request: SampleRequest, seed: int) -> Completion:
+        context, _ = self._prompts[request.prompt_ids[0]]
+        luck = random.Random(seed)
+        solved = luck.random() < self._skill(context, self.version)
+        tokens = tuple(range(luck.randint(1, 5)))
+        return Completion(
+            prompt_ids=request.prompt_ids,
+            token_ids=tokens,
+            logprobs=(-0.5,) * len(tokens),
+            text="solved" if solved else "no idea",
+            finished=True,
+            policy_version=self.version,
+        )
+
+    def logprobs(self, *_: Any, **__: Any) -> list[list[float]]:
+        raise AssertionError("the loop leaves log-probabilities to the policy's update")
+
+    def update(self, data: Sequence[Datum], loss: str) -> Mapping[str, float]:
+        assert data
+        self._script.note("update", list(data))
+        self._updated += 1
+        return {"loss": float(self._updated)}
+
+    def publish(self) -> None:
+        self.version = self._updated
+
+    def save(self, folder: Path) -> None:
+        (folder / "version").write_text(str(self._updated))
+
+    def load(self, folder: Path) -> None:
+        self.version = self._updated = int((folder / "version").read_text())
+
+
+class Recorder:
+    """An observer that notes what it is told."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+
+    def on_progress(self, phase: Phase, done: int, total: int) -> None:
+        self._script.note("progress", (phase, done, total))
+
+    def on_rollouts(
+        self,
+        phase: Phase,
+        step: int,
+        cycle: int,
+        problems: Mapping[str, Problem],
+        rollouts: Sequence[Rollout],
+    ) -> None:
+        assert {rollout.problem_id for rollout in rollouts} <= set(problems)
+        self._script.note(f"rollouts {phase}", (step, cycle, list(rollouts)))
+
+    def on_evolution(self, step: int, cycle: int, evolution: Evolution) -> None:
+        self._script.note("evolution", evolution)
+
+    def on_metrics(self, row: Mapping[str, Any]) -> None:
+        self._script.note("row", {key: value for key, value in row.items() if value is not None})
+
+    def on_state(self, state: LoopState) -> None:
+        self._script.note("state", state)
+
+
+@dataclass
+class FixedContexts:
+    """A fast learner that keeps ``contexts``, whatever they score; more were tried."""
+
+    script: Script
+    contexts: Sequence[Context]
+
+    def most_calls(self, anchors: int) -> int:
+        return anchors * (len(self.contexts) + 1)
+
+    def evolve(self, phase: FastPhase) -> Evolution:
+        self.script.note("evolve", phase)
+        rollouts: dict[tuple[str, str], Rollout] = {}
+        candidates = []
+        for context in [Context("Tried, and left."), *self.contexts]:
+            found = phase.evaluate([(problem, context) for problem in phase.anchors])
+            rollouts |= {(r.problem_id, r.context): r for r in found}
+            scores = {r.problem_id: r.reward for r in found}
+            candidates.append(Candidate(context, cycle=phase.cycle, scores=scores))
+        return Evolution(
+            population=Population(tuple(candidates[1:])),
+            candidates=tuple(candidates),
+            rollouts=rollouts,
+            metric_calls=len(rollouts),
+            proposals=len(candidates) - 1,
+            failed_proposals=0,
+        )
+
+
+@dataclass
+class World:
+    """A run that is put together from parts, and the script of what it does."""
+
+    loop: FastSlowLoop
+    script: Script
+    policy: ScriptedPolicy
+
+    def run(self, state: LoopState | None = None) -> LoopState:
+        return self.loop.run(state or LoopState(0, 0, Population((Candidate(SEED_CONTEXT),))))
+
+    def rows(self, phase: str) -> list[dict[str, Any]]:
+        return [row for row in self.script.all("row") if row["phase"] == phase]
+
+
+def gepa(config: RunConfig) -> GepaOptimizer:
+    show = DemonstrationProposer(max_turns=4, max_tokens=400, probe=2)
+    return GepaOptimizer(config.fast.population, "auto", 6, 3, [show])
+
+
+def world(
+    *,
+    skill: Skill | None = None,
+    tasks: Sequence[tuple[Task, int]] | None = None,
+    contexts: Sequence[Context] | None = None,
+    evaluation: Mapping[str, Any] | None = None,
+    checkpoint_every: int = 0,
+    pool: int = 6,
+    seed_context: Context = SEED_CONTEXT,
+    **changes: Any,
+) -> World:
+    """K = 2, T = 2, G = 4, P = 3, four steps, unless told otherwise.
+
+    With ``contexts``, these are what every fast phase keeps, and luck decides what is solved;
+    without, GEPA looks for demonstrations, which decide.
+    """
+    tasks = tasks or [(Sums(), changes.pop("steps", 4))]
+    fast = {"population": 2, "every": 2, "reuse": True}
+    slow = {"problems": 3, "group": 4}
+    config = configuration.parse(
+        {
+            "model": "scripted",
+            "method": changes.pop("method", "fst"),
+            "seed": changes.pop("seed", 0),
+            "stages": [{"task": {"name": "sums"}, "steps": steps} for _, steps in tasks],
+            "fast": fast | {key: changes.pop(key) for key in list(changes) if key in fast},
+            "slow": slow | {key: changes.pop(key) for key in list(changes) if key in slow},
+            "eval": {"problems": 4, **(evaluation or {})},
+            "log": {"checkpoint_every": checkpoint_every},
+        }
+    )
+    assert not changes
+    script = Script()
+    policy = ScriptedPolicy(script, skill or (by_luck if contexts else by_demonstrations))
+    stages, start = list[Stage](), 0
+    for number, (task, steps) in enumerate(tasks):
+        order = ProblemOrder(
+            task.problems("train"), config.slow.problems, pool, seed_context, number, "sums"
+        )
+        name = f"sums{[t for t, _ in tasks].index(task)}"
+        stages.append(Stage(name, task, order, start, start := start + steps))
+    optimizer: Any = FixedContexts(script, contexts) if contexts else gepa(config)
+    loop = FastSlowLoop(
+        config=config,
+        stages=stages,
+        policy=policy,
+        optimizer=optimizer if config.uses_fast else None,
+        seed_context=seed_context,
+        observer=Recorder(script),
+        checkpoint=lambda: script.note("checkpoint"),
+        interruption=lambda: None,
+    )
+    return World(loop, script, policy)
+
+
+TWO = (Context("First."), Context("Second."))
+
+
+# Order.
+
+
+def test_a_fast_phase_precedes_every_t_slow_steps() -> None:
+    this = world(steps=5, evaluation={"contexts": ["seed"]})
+    this.run()
+    rows = [(row["phase"], row["step"], row["cycle"]) for row in this.script.all("row")]
+    assert rows == [
+        ("eval", 0, 0),
+        ("fast", 0, 0),
+        ("slow", 1, 0),
+        ("slow", 2, 0),
+        ("eval", 2, 1),
+        ("fast", 2, 1),
+        ("slow", 3, 1),
+        ("slow", 4, 1),
+        ("eval", 4, 2),
+        ("fast", 4, 2),
+        ("slow", 5, 2),
+        ("eval", 5, 3),
+    ]
+
+
+def test_what_belongs_to_a_step_is_told_before_its_state_and_saved_after_it() -> None:
+    this = world(steps=3, contexts=TWO, evaluation={"problems": 0})
+    this.run()
+    names = [name for name, _ in this.script.events if name not in ("progress", "sample")]
+    step = ["update", "rollouts slow", "row", "state"]
+    cycle = ["evolve", "rollouts fast", "evolution", "row", *step]
+    assert names == ["state", *cycle, *step, "checkpoint", *cycle, "checkpoint"]
+    assert [state.step for state in this.script.all("state")] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("every", "saved"), [(0, [2, 4, 5]), (1, [1, 2, 3, 4, 5]), (3, [3, 5]), (99, [5])]
+)
+def test_checkpoints_are_saved_when_due_and_always_at_the_end(every: int, saved: list[int]) -> None:
+    this = world(steps=5, checkpoint_every=every, contexts=TWO)
+    this.run()
+    state, found = 0, []
+    for name, details in this.script.events:
+        if name == "state":
+            state = details.step
+        elif name == "checkpoint":
+            found.append(state)
+    assert found == saved
+
+
+def test_the_anchors_are_the_problems_of_the_next_t_batches() -> None:
+    this = world(steps=5, every=3, contexts=TWO)
+    this.run()
+    slow = [{r.problem_id for r in rollouts} for _, _, rollouts in this.script.all("rollouts slow")]
+    phases = this.script.all("evolve")
+    assert [len(batch) for batch in slow] == [3] * 5
+    assert {p.id for p in phases[0].anchors} == set().union(*slow[:3])
+    assert {p.id for p in phases[1].anchors} == set().union(*slow[3:])
+    assert [phase.cycle for phase in phases] == [0, 1]
+    for phase in phases:
+        assert not {p.id for p in phase.pool} & set().union(*slow)
+
+
+def test_each_fast_phase_starts_from_the_population_of_the_one_before() -> None:
+    this = world(contexts=TWO)
+    end = this.run()
+    first, second = this.script.all("evolve")
+    evolved, _ = this.script.all("evolution")
+    assert first.population.contexts == (SEED_CONTEXT,)
+    assert second.population is evolved.population
+    assert end.population.contexts == TWO
+
+
+def test_the_population_learns_from_the_policy_and_the_policy_from_the_population() -> None:
+    this = world(steps=8, evaluation={"problems": 6, "samples": 4})
+    end = this.run()
+    assert len(end.population.contexts) <= 2
+    assert len(end.population.best.context.demonstrations) >= 2
+    accuracy = {(row["step"], row["context"]): row["accuracy"] for row in this.rows("eval")}
+    assert accuracy[0, "seed"] == accuracy[8, "seed"] == 0
+    assert accuracy[8, "best"] > accuracy[2, "best"] > 0
+
+
+# Rollouts.
+
+
+@pytest.mark.parametrize(
+    ("contexts", "counts"),
+    [
+        (TWO, [2, 2]),
+        ((*TWO, Context("Third."), Context("Fourth.")), [1, 1, 1, 1]),
+        (TWO[:1], [4]),  # a population that is not full yet
+    ],
+)
+def test_g_rollouts_of_each_problem_spread_evenly(
+    contexts: Sequence[Context], counts: list[int]
+) -> None:
+    this = world(contexts=contexts, population=len(contexts))
+    this.run()
+    for _, _, rollouts in this.script.all("rollouts slow"):
+        by_problem: dict[str, Counter[str]] = {}
+        for rollout in rollouts:
+            by_problem.setdefault(rollout.problem_id, Counter())[rollout.context] += 1
+        assert len(by_problem) == 3
+        for counter in by_problem.values():
+            assert set(counter) == {context.digest for context in contexts}
+            assert sorted(counter.values()) == counts
+
+
+def test_what_does_not_divide_goes_to_different_contexts_in_turn() -> None:
+    third = Context("Third.")  # a population of 3 on a G of 4, as after an early cycle
+    this = world(contexts=(*TWO, third), population=4)
+    this.run()
+    extra = Counter[str]()
+    for _, _, rollouts in this.script.all("rollouts slow"):
+        for (_, context), count in Counter((r.problem_id, r.context) for r in rollouts).items():
+            assert count in (1, 2)
+            extra[context] += count - 1
+    assert set(extra.values()) == {4}
+
+
+def test_no_two_completions_share_a_seed_and_runs_of_other_seeds_none_at_all() -> None:
+    seeds = []
+    for seed in (0, 1):
+        # The same four problems in every step.
+        this = world(
+            tasks=[(Sums(4), 4)],
+            pool=0,
+            problems=4,
+            contexts=TWO,
+            seed=seed,
+            evaluation={"problems": 0},
+        )
+        this.run()
+        asked = [seed for call in this.script.all("sample") for _, _, seed in call]
+        assert len(set(asked)) == len(asked)
+        seeds.append(set(asked))
+    assert not seeds[0] & seeds[1]
+
+
+def test_advantages_are_formed_once_per_problem_over_all_contexts() -> None:
+    """One context always solves and the other never: within a context nothing would be learned."""
+    this = world(contexts=TWO, skill=lambda context, _: float(context == TWO[0]))
+    this.run()
+    updates = this.script.all("update")
+    assert len(updates) == 4
+    for data in updates:
+        assert len(data) == 3 * 4
+        assert Counter(d.advantage > 0 for d in data) == {True: 6, False: 6}
+        assert {round(abs(d.advantage), 3) for d in data} == {0.866}  # 0.5 / sqrt(1/3)
+        assert sum(d.weight * len(d.token_ids) for d in data) == pytest.approx(1)
+
+
+def test_a_batch_without_variance_moves_nothing() -> None:
+    this = world(contexts=TWO, skill=lambda *_: 1.0)
+    end = this.run()
+    assert not this.script.all("update")
+    assert this.policy.version == 0
+    assert end.step == 4
+    for row in this.rows("slow"):
+        assert (row["reward/mean"], row["reward/std"]) == (1, 0)
+        assert (row["groups/kept"], row["groups/dropped"]) == (0, 3)
+        assert "loss" not in row
+
+
+def test_groups_without_variance_are_dropped_one_by_one() -> None:
+    this = world(contexts=TWO, skill=lambda *_: 0.2)
+    this.run()
+    kept = [row["groups/kept"] for row in this.rows("slow")]
+    assert any(0 < count < 3 for count in kept)
+    assert [len(data) for data in this.script.all("update")] == [4 * k for k in kept if k]
+
+
+# Reuse.
+
+
+def test_a_fast_rollout_fills_one_slot_of_its_problem_and_context() -> None:
+    this = world(contexts=TWO, steps=2, evaluation={"problems": 0})
+    this.run()
+    ((_, _, sampled),) = this.script.all("rollouts fast")
+    fast = {(r.problem_id, r.context): r for r in sampled}
+    for _, _, rollouts in this.script.all("rollouts slow"):
+        by_pair: dict[tuple[str, str], list[Rollout]] = {}
+        for rollout in rollouts:
+            by_pair.setdefault((rollout.problem_id, rollout.context), []).append(rollout)
+        assert len(by_pair) == 3 * 2
+        for pair, group in by_pair.items():
+            assert [rollout is fast[pair] for rollout in group].count(True) == 1
+            assert len(group) == 2
+    for row in this.rows("slow"):
+        assert row["rollouts/reused"] == 3 * 2
+    _, *slow_calls = [len(call) for call in this.script.all("sample")][2:]
+    assert slow_calls == [3 * 2, 3 * 2]  # P * (G - K), after three passes over the anchors
+
+
+def test_reuse_can_be_switched_off() -> None:
+    this = world(contexts=TWO, reuse=False, evaluation={"problems": 0})
+    this.run()
+    assert [row["rollouts/reused"] for row in this.rows("slow")] == [0] * 4
+    assert not any(state.rollouts for state in this.script.all("state"))
+    slow = [r for _, _, rollouts in this.script.all("rollouts slow") for r in rollouts]
+    fast = {id(r) for _, _, rollouts in this.script.all("rollouts fast") for r in rollouts}
+    assert not fast & set(map(id, slow))
+
+
+def test_nothing_is_reused_in_a_later_cycle_though_the_problems_come_again() -> None:
+    few = Sums(4)
+    this = world(tasks=[(few, 6)], pool=0, problems=4, contexts=TWO)
+    this.run()
+    fast = {
+        id(rollout): cycle
+        for _, cycle, rollouts in this.script.all("rollouts fast")
+        for rollout in rollouts
+    }
+    for _, cycle, rollouts in this.script.all("rollouts slow"):
+        reused = [fast[id(rollout)] for rollout in rollouts if id(rollout) in fast]
+        assert reused == [cycle] * 4 * 2
+    held = [len(state.rollouts) for state in this.script.all("state")]
+    assert held == [0, 8, 0, 8, 0, 8, 0]
+
+
+def test_rollouts_of_rejected_contexts_and_of_the_pool_are_not_held() -> None:
+    this = world(steps=3)
+    this.run()
+    for state, evolution in zip(
+        this.script.all("state")[1:2], this.script.all("evolution"), strict=False
+    ):
+        assert state.rollouts
+        assert {context for _, context in state.rollouts} <= set(evolution.population.digests)
+        pool = {problem.id for problem in this.loop.stages[0].order.pool}
+        assert not {problem for problem, _ in state.rollouts} & pool
+        assert len(evolution.rollouts) > len(state.rollouts)
+
+
+# Methods.
+
+
+def test_rl_has_no_fast_phase_and_one_fixed_context() -> None:
+    this = world(method="rl", skill=by_luck)
+    end = this.run()
+    assert not this.rows("fast")
+    assert not this.script.all("evolution")
+    assert [row["step"] for row in this.rows("slow")] == [1, 2, 3, 4]
+    assert {context for call in this.script.all("sample") for context, _, _ in call} == {
+        SEED_CONTEXT
+    }
+    assert {row["context"] for row in this.rows("eval")} == {"seed"}
+    assert end.population.contexts == (SEED_CONTEXT,)
+
+
+def test_fast_alone_evolves_on_the_same_anchors_and_never_updates() -> None:
+    alone, both = (world(method=method, steps=5, contexts=TWO) for method in ("fast", "fst"))
+    end = alone.run()
+    both.run()
+    assert not alone.script.all("update")
+    assert not alone.rows("slow")
+    assert alone.policy.version == 0
+    assert [state.step for state in alone.script.all("state")] == [0, 2, 4, 5]
+    assert end.cycle == 3
+    assert not end.rollouts
+    anchors = [[phase.anchors for phase in this.script.all("evolve")] for this in (alone, both)]
+    assert anchors[0] == anchors[1]
+
+
+# Stages and evaluation.
+
+
+def test_stages_come_in_order_and_every_task_met_so_far_is_evaluated() -> None:
+    first, second = Sums(), Sums(offset=100)
+    this = world(tasks=[(first, 3), (second, 2), (first, 1)], evaluation={"contexts": ["seed"]})
+    this.run()
+    slow = [
+        {int(r.problem_id.removeprefix("sum")) >= 100 for r in rollouts}
+        for _, _, rollouts in this.script.all("rollouts slow")
+    ]
+    assert slow == [{False}, {False}, {False}, {True}, {True}, {False}]
+    # A stage ends its last cycle early: T is 2.
+    assert [row["step"] for row in this.rows("fast")] == [0, 2, 3, 5]
+    assert [row["cycle"] for row in this.rows("slow")] == [0, 0, 1, 2, 2, 3]
+    assert [(row["step"], row["task"]) for row in this.rows("eval")] == [
+        (0, "sums0"),
+        (2, "sums0"),
+        (3, "sums0"),
+        (3, "sums1"),
+        (5, "sums0"),
+        (5, "sums1"),
+        (6, "sums0"),
+        (6, "sums1"),
+    ]
+
+
+def test_every_stage_starts_at_the_beginning_of_its_own_problems() -> None:
+    this = world(tasks=[(Sums(), 3), (Sums(offset=100), 3)], contexts=TWO)
+    this.run()
+    asked = [
+        {r.problem_id for r in rollouts} for _, _, rollouts in this.script.all("rollouts slow")
+    ]
+    expected = [stage.order.batch(index) for stage in this.loop.stages for index in range(3)]
+    assert asked == [{problem.id for problem in batch} for batch in expected]
+
+
+@pytest.mark.parametrize(
+    ("every", "steps"), [(0, [0, 2, 4, 5]), (1, [0, 1, 2, 3, 4, 5]), (3, [0, 3, 5]), (9, [0, 5])]
+)
+def test_evaluations_come_when_due_and_at_both_ends(every: int, steps: list[int]) -> None:
+    this = world(steps=5, contexts=TWO, evaluation={"every": every, "contexts": ["seed"]})
+    this.run()
+    assert [row["step"] for row in this.rows("eval")] == steps
+
+
+def test_an_evaluation_asks_the_first_problems_under_each_kind_of_context() -> None:
+    names = ["seed", "best", "population"]
+    this = world(
+        contexts=TWO,
+        steps=2,
+        skill=lambda context, _: float(context == TWO[0]),
+        evaluation={"problems": 5, "samples": 2, "contexts": names},
+    )
+    this.run()
+    rows = [row for row in this.rows("eval") if row["step"] == 2]
+    found = {row["context"]: (row["accuracy"], row["n"], row["split"]) for row in rows}
+    assert found == {
+        "seed": (0.0, 10, "validation"),
+        "best": (1.0, 10, "validation"),
+        "population": (0.5, 10, "validation"),
+    }
+    assert [row["context"] for row in this.rows("eval") if row["step"] == 0] == ["seed"]
+    asked = {r.problem_id for _, _, rollouts in this.script.all("rollouts eval") for r in rollouts}
+    assert asked == {f"sum{1000 + n}" for n in range(5)}
+
+
+def test_evaluating_or_not_changes_nothing_of_the_training() -> None:
+    often, never = (
+        world(evaluation=evaluation) for evaluation in ({"every": 1, "samples": 3}, {"problems": 0})
+    )
+    assert often.run() == never.run()
+    assert not never.rows("eval")
+    assert without_times(often.rows("slow")) == without_times(never.rows("slow"))
+
+
+# Rows.
+
+
+def without_times(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if not k.startswith("seconds/")} for row in rows]
+
+
+def test_rows_have_their_fields() -> None:
+    this = world(contexts=TWO)
+    this.run()
+    place = {"step", "cycle", "phase"}
+    expected = {
+        "eval": {"task", "split", "context", "accuracy", "n"},
+        "fast": {
+            "metric_calls",
+            "proposals",
+            "proposals/failed",
+            "population/size",
+            "score/best",
+            "tokens/sampled",
+            "seconds/fast",
+        },
+        "slow": {
+            "reward/mean",
+            "reward/std",
+            "groups/kept",
+            "groups/dropped",
+            "rollouts/reused",
+            "tokens/sampled",
+            "seconds/rollout",
+            "seconds/update",
+            "loss",  # and what else the policy's update measures
+        },
+    }
+    for phase, fields in expected.items():
+        assert this.rows(phase)
+        for row in this.rows(phase):
+            assert set(row) == place | fields
+
+
+def test_the_numbers_of_a_row_are_those_of_its_rollouts() -> None:
+    this = world(contexts=TWO)
+    this.run()
+    fast = {id(r) for _, _, rollouts in this.script.all("rollouts fast") for r in rollouts}
+    slow = zip(this.rows("slow"), this.script.all("rollouts slow"), strict=True)
+    for row, (step, cycle, rollouts) in slow:
+        rewards = [rollout.reward for rollout in rollouts]
+        mean = sum(rewards) / 12
+        fresh = [rollout for rollout in rollouts if id(rollout) not in fast]
+        assert (row["step"], row["cycle"]) == (step, cycle)
+        assert row["reward/mean"] == pytest.approx(mean)
+        assert row["reward/std"] == pytest.approx((mean * (1 - mean)) ** 0.5)
+        assert row["tokens/sampled"] == sum(len(r.completion.token_ids) for r in fresh)
+        assert row["rollouts/reused"] == 12 - len(fresh)
+    for row, (_, _, rollouts) in zip(
+        this.rows("fast"), this.script.all("rollouts fast"), strict=True
+    ):
+        assert row["metric_calls"] == len(rollouts)
+        assert row["tokens/sampled"] == sum(len(r.completion.token_ids) for r in rollouts)
+
+
+def test_progress_counts_up_to_what_is_sampled() -> None:
+    this = world(contexts=TWO, reuse=False)
+    this.run()
+    by_phase: dict[str, list[tuple[int, int]]] = {}
+    for phase, done, total in this.script.all("progress"):
+        by_phase.setdefault(phase, []).append((done, total))
+    assert all(0 < done <= total for pairs in by_phase.values() for done, total in pairs)
+    assert by_phase["fast"][-1] == (18, 18)  # three contexts, six anchors
+    assert by_phase["slow"][-1] == (12, 12)
+    assert by_phase["eval"][-1] == (4, 4)
+
+
+# Nobody is asked a question whose answer stands in the context (invariant 8).
+
+questions = st.lists(
+    st.tuples(st.integers(0, 5), st.sampled_from(["", " ", "\n"]), st.booleans()),
+    min_size=8,
+    max_size=16,
+)
+
+
+@given(
+    train=questions,
+    validation=st.lists(st.integers(0, 7), min_size=1, max_size=4),
+    shown=st.none() | st.integers(0, 5),
+    pool=st.integers(1, 4),
+    method=st.sampled_from(["fst", "rl", "fast"]),
+)
+@settings(max_examples=40)
+def test_no_context_ever_shows_the_problem_it_is_asked_under(
+    train: list[tuple[int, str, bool]],
+    validation: list[int],
+    shown: int | None,
+    pool: int,
+    method: str,
+) -> None:
+    """Small sets in which questions come again in other case and spacing, under other ids, and in
+    the validation split too."""
+    problems = [
+        Problem(
+            f"t{i}", f"{space}What is {n}?{space}".upper() if loud else f"What is{space} {n}?", n
+        )
+        for i, (n, space, loud) in enumerate(train)
+    ]
+    task = Sums(problems)
+    task._validation = [Problem(f"v{i}", f"what is {n}?", n) for i, n in enumerate(validation)]
+    turns = () if shown is None else (Demonstration(f"What is {shown}?", "x"),)
+    seed_context = Context("Answer.", turns)
+    usable = [problem for problem in problems if not seed_context.shows(problem)]
+    left = len(usable) - min(pool, len(usable) // 4)
+    if left < 1:
+        return
+    this = world(
+        tasks=[(task, 4)],
+        pool=pool,
+        problems=min(2, left),
+        method=method,
+        seed_context=seed_context,
+        evaluation={"contexts": ["seed", "best", "population"]},
+    )
+    this.run(LoopState(0, 0, Population((Candidate(seed_context),))))
+    for call in this.script.all("sample"):
+        for context, question, _ in call:
+            assert not context.shows(Problem("asked", question))
+    ids = {problem.id: problem for problem in [*problems, *task._validation]}
+    contexts = {seed_context.digest: seed_context} | {
+        candidate.context.digest: candidate.context
+        for evolution in this.script.all("evolution")
+        for candidate in evolution.candidates
+    }
+    for name, details in this.script.events:
+        if name.startswith("rollouts"):
+            for rollout in details[2]:
+                assert not contexts[rollout.context].shows(ids[rollout.problem_id])
+
+
+def test_a_problem_that_every_context_shows_is_passed_over() -> None:
+    problems = [sum_of(n) for n in range(6)]
+    telling = Context("Telling.", (Demonstration(problems[0].question, "1"),))
+    this = world(tasks=[(Sums(problems), 2)], pool=0, problems=6, method="rl", skill=by_luck)
+    this.run(LoopState(0, 0, Population((Candidate(telling),))))
+    for row in this.rows("slow"):
+        assert row["groups/kept"] + row["groups/dropped"] == 6
+    for _, _, rollouts in this.script.all("rollouts slow"):
+        assert {r.problem_id for r in rollouts} == {p.id for p in problems[1:]}
+
+
+def test_a_batch_of_which_nothing_can_be_asked_measures_nothing() -> None:
+    problem = sum_of(0)
+    telling = Context("Telling.", (Demonstration(problem.question, "1"),))
+    this = world(tasks=[(Sums([problem]), 2)], pool=0, problems=1, contexts=TWO)
+    this.loop.optimizer.contexts = [telling]  # type: ignore[union-attr]
+    end = this.run(LoopState(0, 0, Population((Candidate(telling),))))
+    assert end.step == 2
+    assert not this.rows("fast")
+    for row in this.rows("slow"):
+        assert "reward/mean" not in row
+        assert "reward/std" not in row
+        assert "loss" not in row
+
+
+# Stopping and going on.
+
+
+class StoppedError(Exception):
+    pass
+
+
+def test_once_it_is_asked_to_stop_nothing_more_is_sampled() -> None:
+    this = world()
+
+    def stop() -> None:
+        raise StoppedError
+
+    this.loop.interruption = stop
+    with pytest.raises(StoppedError):
+        this.run()
+    assert not this.script.all("sample")
+
+
+def continual() -> World:
+    return world(
+        tasks=[(Sums(), 3), (Sums(offset=100), 2)],
+        evaluation={"every": 2, "contexts": ["seed", "population"]},
+        skill=lambda context, version: by_demonstrations(context, version) or 0.05,
+    )
+
+
+def told(script: Script) -> list[tuple[str, Any]]:
+    """What a run's folder keeps, without times."""
+    kept = {"row", "rollouts fast", "rollouts slow", "rollouts eval", "evolution", "state"}
+    return [
+        (name, without_times([details])[0] if name == "row" else details)
+        for name, details in script.events
+        if name in kept
+    ]
+
+
+def test_a_run_stopped_anywhere_goes_on_as_if_it_had_not_been() -> None:
+    """Stop at the n-th place where the loop listens, for many n, and go on from the last state."""
+    undisturbed = continual()
+    end = undisturbed.run()
+    for moment in itertools.count(start=1, step=11):
+        stopped = continual()
+        places = itertools.count(start=1)
+
+        def listen(moment: int = moment, places: Iterator[int] = places) -> None:
+            if next(places) == moment:
+                raise StoppedError
+
+        loop = replace(stopped.loop, interruption=listen)
+        state = LoopState(0, 0, Population((Candidate(SEED_CONTEXT),)))
+        try:
+            loop.run(state)
+        except StoppedError:
+            pass
+        else:
+            break
+        kept = told(stopped.script)
+        last = max(i for i, (name, _) in enumerate(kept) if name == "state")
+        goes_on = continual()
+        goes_on.policy.version = goes_on.policy._updated = stopped.policy._updated
+        assert goes_on.run(kept[last][1]) == end
+        assert kept[:last] + told(goes_on.script) == told(undisturbed.script)
+    assert moment > 100
