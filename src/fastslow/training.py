@@ -14,6 +14,7 @@ from fastslow.data import ProblemOrder
 from fastslow.errors import InputError
 from fastslow.fast import factory
 from fastslow.fast.llm import Ask as AskReflector
+from fastslow.fast.proposer import ProposalError
 from fastslow.fast.protocol import ContextOptimizer
 from fastslow.interruption import InterruptedRunError, Interruption
 from fastslow.loop import FastSlowLoop, Stage
@@ -251,9 +252,14 @@ def _reflection_by(policy: Policy, config: RunConfig) -> Callable[[str], str]:
     settings = config.fast.reflection
 
     def ask(prompt: str) -> str:
-        request = SampleRequest(
-            policy.encode(Context(), prompt), (derive_seed(config.seed, "reflect", prompt),)
-        )
+        prompt_ids = policy.encode(Context(), prompt)
+        if len(prompt_ids) + settings.max_tokens > policy.window:
+            raise ProposalError(
+                f"the policy's window of {policy.window} tokens does not hold a reflection prompt "
+                f"of {len(prompt_ids)} and fast.reflection.max_tokens, {settings.max_tokens}: "
+                "lower that or fast.minibatch"
+            )
+        request = SampleRequest(prompt_ids, (derive_seed(config.seed, "reflect", prompt),))
         ((completion,),) = policy.sample(
             [request],
             max_tokens=settings.max_tokens,

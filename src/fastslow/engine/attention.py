@@ -98,12 +98,14 @@ class AttentionPass:
             tokens are all of the row's own; rows are padded on the right, where causality already
             keeps padding from being read.
         recorded: keys and values of the new tokens, [R, J, S, D] per layer, if ``record``.
+        windowed: whether any layer asked for a sliding window.
     """
 
     groups: Sequence[RowGroup]
     cache: RowCache | None = None
     record: bool = False
     recorded: KeyValues = field(default_factory=KeyValues)
+    windowed: bool = False
 
     def attend(
         self,
@@ -116,6 +118,7 @@ class AttentionPass:
         softcap: float | None = None,
     ) -> Tensor:
         """[R, S, H, D] attention output for queries [R, H, S, D], keys and values [R, J, S, D]."""
+        self.windowed |= window is not None
         if self.record:
             self.recorded.keys.append(key)
             self.recorded.values.append(value)

@@ -32,13 +32,17 @@ def choose_engine(
     sequences = _probe(model.config.get_text_config().vocab_size)
     expected = PaddedEngine(model, tokens_per_pass).score(sequences, temperature=1.0)
     try:
-        found = SharedPrefixEngine(model, tokens_per_pass).score(sequences, temperature=1.0)
+        shared = SharedPrefixEngine(model, tokens_per_pass)
+        found = shared.score(sequences, temperature=1.0)
         difference = max(
             float((e.logprobs - f.logprobs).abs().max())
             for e, f in zip(expected, found, strict=True)
         )
         reason = f"its log-probabilities differ by {difference:.2g} nats"
         agrees = difference <= TOLERANCE
+        if agrees and _has_window(model) and not shared.windowed:
+            # Sequences longer than the window, which the probe has none of, would come out wrong.
+            reason, agrees = "it applies its attention window by a mask of its own", False
     except Exception as error:  # whatever a foreign architecture raises means that it cannot serve
         reason, agrees = f"it fails with {type(error).__name__}: {error}", False
     if agrees:
@@ -50,6 +54,11 @@ def choose_engine(
     )
     model.set_attn_implementation(own_attention)
     return PaddedEngine(model, tokens_per_pass, compute_dtype)
+
+
+def _has_window(model: PreTrainedModel) -> bool:
+    config = model.config.get_text_config()
+    return any(getattr(config, key, None) for key in ("sliding_window", "attention_chunk_size"))
 
 
 def _probe(vocabulary: int) -> list[TokenSequence]:

@@ -24,6 +24,9 @@ class SharedPrefixEngine(Engine):
     """Serves models that call their attention through transformers' ``AttentionInterface``.
 
     It switches the model to its own attention function for good.
+
+    Attributes:
+        windowed: whether the model has asked for a sliding window in any pass so far.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class SharedPrefixEngine(Engine):
         compute_dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(model, tokens_per_pass, compute_dtype)
+        self.windowed = False
         attention.register()
         model.set_attn_implementation(attention.NAME)
         self._body = model.get_decoder()  # type: ignore[no-untyped-call]
@@ -129,6 +133,7 @@ class SharedPrefixEngine(Engine):
             hidden: Tensor = self._body(
                 input_ids=tokens, position_ids=positions, use_cache=False
             ).last_hidden_state
+        self.windowed |= attention_pass.windowed
         return hidden
 
 

@@ -30,11 +30,13 @@ def frontier(scores: Scores) -> frozenset[str]:
 
 
 def select(candidates: Sequence[Candidate], k: int) -> tuple[Candidate, ...]:
-    """The population: at most ``k`` candidates, best mean first; of equals, the earlier one first.
+    """The population: at most ``k`` candidates, best mean first; of equals, the later one first.
 
     The best mean is kept whether or not it leads on any single problem; the frontier's best means
     follow. Contexts off the frontier never fill the places left: each is matched or beaten on
     every problem that tells contexts apart, and would cost its share of every group of rollouts.
+    Where nothing scores yet, the slow phase goes on searching: it had better try what is new than
+    the context that has failed for longest.
 
     Args:
         candidates: at least one, with different contexts, all scored on the same problems.
@@ -42,5 +44,5 @@ def select(candidates: Sequence[Candidate], k: int) -> tuple[Candidate, ...]:
     """
     on_frontier = frontier({c.context.digest: c.scores for c in candidates})
     # fsum: a mean must not depend on the order in which its problems were scored.
-    best, *rest = sorted(candidates, key=lambda c: -math.fsum(c.scores.values()))
+    best, *rest = sorted(reversed(candidates), key=lambda c: -math.fsum(c.scores.values()))
     return (best, *(c for c in rest if c.context.digest in on_frontier))[:k]

@@ -1,0 +1,254 @@
+"""Samples: of the right distribution, with the log-probabilities that the learner finds again."""
+
+import math
+import random
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import PreTrainedModel
+
+from fastslow.engine.base import Engine, TokenSequence
+from fastslow.engine.padded import PaddedEngine
+from fastslow.engine.sampling import SampledTokens, SamplingLimits, draw
+from fastslow.engine.shared import SharedPrefixEngine
+
+Build = Callable[[str], PreTrainedModel]
+Samples = list[list[SampledTokens]]
+
+LAST_UNIFORM = 1 - 2**-24  # the largest number below 1 that an fp32 generator gives
+
+CONTEXTS = [list(range(3, 15)), list(range(3, 9)), [50, 51]]
+PROMPTS = [[*context, *question] for context in CONTEXTS for question in ([20], [30, 31, 32])]
+PROMPTS.append(PROMPTS[0])  # two requests may ask the same
+SEEDS = [[100 * number + i for i in range(4)] for number in range(len(PROMPTS))]
+
+
+def limits(
+    max_tokens: int = 12, stop_ids: Sequence[int] = tuple(range(5)), temperature: float = 1.0
+) -> SamplingLimits:
+    return SamplingLimits(max_tokens, frozenset(stop_ids), temperature)
+
+
+def sample(engine: Engine, rows: int = 100, **options: float) -> Samples:
+    return engine.sample(PROMPTS, SEEDS, limits(**options), rows)
+
+
+def tokens_of(samples: Samples) -> list[list[tuple[int, ...]]]:
+    return [[completion.token_ids for completion in completions] for completions in samples]
+
+
+@pytest.fixture(scope="module")
+def engines(build: Build) -> dict[str, Engine]:
+    served: dict[str, Engine] = {
+        name: SharedPrefixEngine(build(name), 64) for name in ("llama", "qwen3", "mistral")
+    }
+    return {
+        **served,
+        "gemma2": SharedPrefixEngine(build("gemma2"), 64),
+        "padded": PaddedEngine(build("llama"), 64),
+    }
+
+
+# --- what is stored ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("name", ["llama", "qwen3", "mistral", "gemma2", "padded"])
+def test_stored_logprobs_are_those_that_the_learner_finds(
+    engines: dict[str, Engine], name: str, temperature: float
+) -> None:
+    samples = sample(engines[name], temperature=temperature)
+    flat = [(p, c) for p, some in zip(PROMPTS, samples, strict=True) for c in some]
+    assert max(len(c.token_ids) for _, c in flat) > 6, "too short to leave a sliding window"
+    scores = engines[name].score([TokenSequence(p, c.token_ids) for p, c in flat], temperature)
+    for (_, completion), score in zip(flat, scores, strict=True):
+        stored = torch.tensor(completion.logprobs)
+        torch.testing.assert_close(stored, score.logprobs, rtol=0, atol=1e-4)
+
+
+def test_both_engines_sample_the_same(engines: dict[str, Engine]) -> None:
+    assert tokens_of(sample(engines["llama"])) == tokens_of(sample(engines["padded"]))
+
+
+# --- what samples depend on -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7, 16])
+def test_samples_do_not_depend_on_the_rows_side_by_side(
+    engines: dict[str, Engine], rows: int
+) -> None:
+    assert tokens_of(sample(engines["llama"], rows)) == tokens_of(sample(engines["llama"]))
+
+
+def test_samples_do_not_depend_on_the_tokens_per_pass(
+    build: Build, engines: dict[str, Engine]
+) -> None:
+    engine = SharedPrefixEngine(build("llama"), 5)
+    assert tokens_of(sample(engine)) == tokens_of(sample(engines["llama"]))
+
+
+@pytest.mark.parametrize("shuffling", range(3))
+def test_samples_do_not_depend_on_the_order_of_requests_or_on_each_other(
+    engines: dict[str, Engine], shuffling: int
+) -> None:
+    expected = tokens_of(sample(engines["llama"]))
+    order = random.Random(shuffling).sample(range(len(PROMPTS)), len(PROMPTS) - shuffling)
+    found = engines["llama"].sample(
+        [PROMPTS[i] for i in order], [SEEDS[i][::-1] for i in order], limits(), 5
+    )
+    assert tokens_of(found) == [expected[i][::-1] for i in order]
+
+
+def test_a_longer_limit_goes_on_where_a_shorter_one_stopped(engines: dict[str, Engine]) -> None:
+    short, long = (tokens_of(sample(engines["llama"], max_tokens=n)) for n in (3, 9))
+    assert [[tokens[:3] for tokens in some] for some in long] == short
+
+
+def test_seeds_make_the_difference(engines: dict[str, Engine]) -> None:
+    (completions,) = engines["llama"].sample([PROMPTS[0]], [[1, 1, 2]], limits(), 3)
+    assert completions[0] == completions[1]
+    assert completions[0].token_ids != completions[2].token_ids
+
+
+# --- when a completion ends -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["llama", "padded"])
+def test_a_completion_ends_with_a_stop_token_or_at_the_limit(
+    engines: dict[str, Engine], name: str
+) -> None:
+    stops, most = set(range(5)), 12
+    completions = [c for some in sample(engines[name]) for c in some]
+    for completion in completions:
+        assert len(completion.logprobs) == len(completion.token_ids) <= most
+        assert not stops & set(completion.token_ids[:-1])
+        assert completion.finished == (completion.token_ids[-1] in stops)
+        assert completion.finished or len(completion.token_ids) == most
+    assert {c.finished for c in completions} == {True, False}, "both endings are tested"
+
+
+def test_one_token_is_the_shortest_limit(engines: dict[str, Engine]) -> None:
+    samples = sample(engines["llama"], max_tokens=1)
+    assert {len(tokens) for some in tokens_of(samples) for tokens in some} == {1}
+
+
+def test_every_completion_is_told_of_once(engines: dict[str, Engine]) -> None:
+    told: list[int] = []
+    engines["llama"].sample(PROMPTS, SEEDS, limits(), 10, told.append)
+    assert sum(told) == sum(map(len, SEEDS))
+    assert len(told) > 3, "as they end, not all at the end"
+
+
+def test_on_finished_may_stop_the_sampling(engines: dict[str, Engine]) -> None:
+    def stop(count: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        engines["llama"].sample(PROMPTS, SEEDS, limits(), 10, stop)
+
+
+# --- what is computed -------------------------------------------------------------------------
+
+
+def lookups(engine: Engine, *arguments: object) -> tuple[list[tuple[int, int]], Samples]:
+    """The shape, rows and tokens, of each call of the model while sampling."""
+    shapes: list[tuple[int, int]] = []
+    hook = engine.model.get_input_embeddings().register_forward_hook(
+        lambda module, inputs, output: shapes.append(tuple(inputs[0].shape))
+    )
+    samples = engine.sample(*arguments)  # type: ignore[arg-type]
+    hook.remove()
+    return shapes, samples
+
+
+def test_a_prompt_is_prefilled_once_and_not_for_every_completion(build: Build) -> None:
+    context = list(range(3, 33))
+    prompts = [[*context, 40, 41], [*context, 50, 51]]
+    engine = SharedPrefixEngine(build("llama"), 4096)
+    shapes, _ = lookups(engine, prompts, [range(8), range(8, 16)], limits(stop_ids=()), 16)
+    prefill = [rows * tokens for rows, tokens in shapes if tokens > 1]
+    assert sum(prefill) == len(context) + 2 + 2
+
+
+def test_rows_that_ended_are_dropped(build: Build) -> None:
+    engine = SharedPrefixEngine(build("llama"), 4096)
+    shapes, samples = lookups(engine, [[3, 4, 5]], [range(12)], limits(max_tokens=20), 12)
+    decoded = [rows for rows, tokens in shapes if tokens == 1]
+    lengths = [len(c.token_ids) for c in samples[0]]
+    # Position p is decoded for the completions that have more than p tokens.
+    expected = [sum(length > p for length in lengths) for p in range(1, max(lengths))]
+    assert decoded == expected
+    assert expected[0] > expected[-1], "some end earlier than others"
+
+
+def test_no_more_rows_than_allowed_are_decoded_side_by_side(engines: dict[str, Engine]) -> None:
+    shapes, _ = lookups(engines["llama"], PROMPTS, SEEDS, limits(), 5)
+    assert max(rows for rows, _ in shapes) == 5
+
+
+# --- one draw ---------------------------------------------------------------------------------
+
+
+def survival(chi_square: float, freedom: int) -> float:
+    """The probability of a larger chi-square statistic."""
+    half = torch.tensor([freedom / 2, chi_square / 2], dtype=torch.float64)
+    return float(torch.special.gammaincc(half[0], half[1]))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 2.0])
+def test_draws_follow_the_distribution(temperature: float) -> None:
+    count, vocabulary = 100_000, 50
+    logits = torch.from_numpy(np.random.default_rng(0).normal(0, 1.5, vocabulary)).float()
+    uniforms = torch.from_numpy(np.random.default_rng(1).random(count, dtype=np.float32))
+    tokens, logprobs = draw(logits.expand(count, -1), uniforms, temperature)
+    expected = (logits.double() / temperature).softmax(-1)
+    observed = tokens.bincount(minlength=vocabulary)
+    chi_square = float(((observed - count * expected) ** 2 / (count * expected)).sum())
+    assert 1e-3 < survival(chi_square, vocabulary - 1) < 1 - 1e-3
+    torch.testing.assert_close(logprobs, expected.log()[tokens].float(), rtol=1e-5, atol=1e-5)
+
+
+def test_first_tokens_of_many_seeds_follow_the_model(build: Build) -> None:
+    model = build("llama")
+    count, prompt = 3000, [3, 4, 5]
+    with torch.no_grad():
+        expected = model(torch.tensor([prompt])).logits[0, -1].double().softmax(-1)
+    (completions,) = PaddedEngine(model, 4096).sample(
+        [prompt], [range(count)], limits(max_tokens=1, stop_ids=()), count
+    )
+    observed = torch.tensor([c.token_ids[0] for c in completions]).bincount(minlength=61)
+    often = count * expected >= 5  # the statistic needs a few of each
+    counts = torch.cat([observed[often], observed[~often].sum()[None]])
+    means = count * torch.cat([expected[often], expected[~often].sum()[None]])
+    chi_square = float(((counts - means) ** 2 / means).sum())
+    assert 1e-3 < survival(chi_square, int(often.sum())) < 1 - 1e-3
+
+
+@pytest.mark.parametrize("uniform", [0.0, 0.5, LAST_UNIFORM])
+@pytest.mark.parametrize("place", [0, 17, 39])
+def test_a_peaked_distribution_gives_its_peak(place: int, uniform: float) -> None:
+    logits = torch.full((1, 40), -math.inf)
+    logits[0, place] = 3.0
+    tokens, logprobs = draw(logits, torch.tensor([uniform]), 1.0)
+    assert tokens.tolist() == [place]
+    assert logprobs.tolist() == [0.0]
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.sampled_from([-math.inf, -200.0, -20.0, -3.0, 0.0, 1.0, 5.0]), min_size=1),
+    st.sampled_from([0.0, 2**-24, LAST_UNIFORM]) | st.floats(0, LAST_UNIFORM, width=32),
+    st.sampled_from([0.3, 1.0, 1.7]),
+)
+def test_nothing_impossible_is_drawn(
+    logits: list[float], uniform: float, temperature: float
+) -> None:
+    row = torch.tensor([[0.0, *logits]])
+    tokens, logprobs = draw(row, torch.tensor([uniform]), temperature)
+    assert math.isfinite(logprobs.item())
+    before = (row / temperature).double().softmax(-1)[0, : tokens.item() + 1]
+    assert before[:-1].sum() - 1e-6 <= uniform <= before.sum() + 1e-6

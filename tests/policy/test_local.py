@@ -1,0 +1,356 @@
+"""The local policy: template, versions, base, adapters, checkpoints."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fastslow.config import PolicyConfig, SlowConfig
+from fastslow.engine.shared import SharedPrefixEngine
+from fastslow.errors import InputError, RunError
+from fastslow.models import load_model
+from fastslow.policy.local import LocalPolicy, choose_device
+from fastslow.policy.protocol import Policy, SampleRequest
+from fastslow.types import Completion, Context, Datum, Demonstration
+
+CONTEXT = Context("Be brief.", (Demonstration("1+1?", "2"),))
+LORA = {"rank": 4, "alpha": 8.0}
+
+Open = Callable[..., LocalPolicy]
+
+
+@pytest.fixture
+def open_policy(tiny_model_dir: Path) -> Open:
+    def make(
+        *, trainable: bool = True, seed: int = 0, dtype: str = "float32", **slow: Any
+    ) -> LocalPolicy:
+        model, tokenizer = load_model(str(tiny_model_dir))
+        return LocalPolicy(
+            model,
+            tokenizer,
+            PolicyConfig(max_tokens=8, temperature=0.7, rows=5, dtype=dtype),
+            SlowConfig(**{"lr": 1e-2, "warmup": 0, "kl": 0.01, **slow}),
+            trainable=trainable,
+            seed=seed,
+        )
+
+    return make
+
+
+def rollouts(policy: Policy, seed: int = 0) -> list[Completion]:
+    requests = [
+        SampleRequest(policy.encode(CONTEXT, question), (seed + place, seed + place + 10))
+        for place, question in enumerate(("2+2?", "How many?"))
+    ]
+    return [completion for some in policy.sample(requests) for completion in some]
+
+
+def data_of(completions: Sequence[Completion]) -> list[Datum]:
+    return [
+        Datum(
+            c.prompt_ids, c.token_ids, c.logprobs, (-1.0) ** i, 1 / (8 * (i + 1)), c.policy_version
+        )
+        for i, c in enumerate(completions)
+    ]
+
+
+def step(policy: LocalPolicy, seed: int = 0) -> dict[str, float]:
+    """A whole slow step: sample, update, publish."""
+    measures = dict(policy.update(data_of(rollouts(policy, seed)), "cispo"))
+    policy.publish()
+    return measures
+
+
+def logprobs(policy: Policy, completions: Sequence[Completion], **options: bool) -> Tensor:
+    scores = policy.logprobs(
+        [c.prompt_ids for c in completions], [c.token_ids for c in completions], **options
+    )
+    return torch.tensor([value for score in scores for value in score])
+
+
+def weights(policy: LocalPolicy) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in policy._model.named_parameters()}
+
+
+# --- text and tokens --------------------------------------------------------------------------
+
+
+def test_a_context_is_read_in_the_chat_template(open_policy: Open) -> None:
+    policy = open_policy(trainable=False)
+    prompt = policy.encode(CONTEXT, "2+2?")
+    assert policy._tokenizer.decode(prompt) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n"
+        "<|im_start|>user\n1+1?<|im_end|>\n"
+        "<|im_start|>assistant\n2<|im_end|>\n"
+        "<|im_start|>user\n2+2?<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+    # Turns are marked by single tokens, and the template's own first token is not doubled.
+    begin = policy._tokenizer.convert_tokens_to_ids("<|im_start|>")
+    assert [prompt.count(begin), prompt[0] == begin, prompt[1] == begin] == [5, True, False]
+
+
+def test_texts_are_counted_without_a_template(open_policy: Open) -> None:
+    policy = open_policy(trainable=False)
+    assert policy.count_tokens("") == 0
+    assert policy.count_tokens("2 + 2") == 5  # the tiny tokenizer has one token per byte
+
+
+def test_the_window_is_the_model_s(open_policy: Open) -> None:
+    policy = open_policy(trainable=False)
+    assert (policy.window, policy.max_tokens) == (2048, 8)
+
+
+def test_completions_end_with_the_turn(open_policy: Open) -> None:
+    policy = open_policy(trainable=False)
+    end = policy._tokenizer.eos_token_id
+    request = SampleRequest(policy.encode(CONTEXT, "2+2?"), tuple(range(40)))
+    (completions,) = policy.sample([request], max_tokens=40)
+    finished = [c for c in completions if c.finished]
+    assert finished, "one of them ends"
+    assert all((c.token_ids[-1] == end) == c.finished for c in completions)
+    for completion in finished:
+        assert completion.text == policy._tokenizer.decode(completion.token_ids[:-1])
+        assert completion.prompt_ids == request.prompt_ids
+
+
+def test_limits_are_the_policy_s_unless_given(open_policy: Open) -> None:
+    policy = open_policy(trainable=False)
+    request = SampleRequest(policy.encode(CONTEXT, "2+2?"), tuple(range(6)))
+    assert max(len(c.token_ids) for c in policy.sample([request])[0]) == 8
+    assert max(len(c.token_ids) for c in policy.sample([request], max_tokens=3)[0]) == 3
+    cold = policy.sample([request], temperature=1e-3)[0]
+    assert len({c.token_ids for c in cold}) == 1
+
+
+# --- devices and types ------------------------------------------------------------------------
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose_device("auto") == choose_device("cpu") == "cpu"
+    for name in ("cuda", "mps"):
+        message = f"policy.device: '{name}' is not there; available here: auto, cpu"
+        with pytest.raises(InputError, match=re.escape(message)):
+            choose_device(name)
+
+
+def test_auto_prefers_cuda_then_mps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto") == "mps"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto") == "cuda"
+    assert choose_device("cpu") == "cpu"
+
+
+def test_bfloat16_computes_nearly_the_same_and_keeps_weights_in_fp32(open_policy: Open) -> None:
+    exact, rounded = open_policy(), open_policy(dtype="bfloat16")
+    assert isinstance(rounded._engine, SharedPrefixEngine)
+    completions = rollouts(rounded)
+    stored = torch.tensor([p for c in completions for p in c.logprobs])
+    found, expected = logprobs(rounded, completions), logprobs(exact, completions)
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-2)
+    torch.testing.assert_close(stored, expected, rtol=0, atol=2e-2)
+    assert not torch.equal(found, expected), "it does compute in another type"
+    # bfloat16 has 8 bits: values that were rounded to it would all survive the trip there.
+    assert not torch.equal(found, found.bfloat16().float())
+    measures = rounded.update(data_of(completions), "cispo")
+    assert measures["logprob/mismatch"] < 2e-2
+    assert {p.dtype for p in weights(rounded).values()} == {torch.float32}
+
+
+# --- updates and versions ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_stored_logprobs_are_found_again(open_policy: Open, lora: Any) -> None:
+    policy = open_policy(lora=lora)
+    for seed in range(2):
+        assert step(policy, seed)["logprob/mismatch"] < 1e-4
+    completions = rollouts(policy)
+    stored = torch.tensor([p for c in completions for p in c.logprobs])
+    torch.testing.assert_close(logprobs(policy, completions), stored, rtol=0, atol=1e-4)
+
+
+def test_the_version_counts_published_updates(open_policy: Open) -> None:
+    policy = open_policy()
+    assert policy.version == 0
+    policy.update(data_of(rollouts(policy)), "cispo")
+    assert policy.version == 0
+    policy.publish()
+    assert policy.version == 1
+    completions = rollouts(policy)
+    assert {c.policy_version for c in completions} == {1}
+    stale = [replace(d, policy_version=0) for d in data_of(completions)]
+    assert "logprob/mismatch" not in policy.update(stale, "cispo")
+
+
+def test_an_update_raises_what_was_rewarded(open_policy: Open) -> None:
+    policy = open_policy()
+    good, *others = rollouts(policy)
+    before = logprobs(policy, [good]).sum()
+    policy.update([replace(data_of([good])[0], advantage=1.0)], "cispo")
+    assert logprobs(policy, [good]).sum() > before + 0.1
+    assert others
+
+
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_the_base_stays_what_training_began_from(open_policy: Open, lora: Any) -> None:
+    policy, untrained = open_policy(lora=lora), open_policy(trainable=False)
+    completions = rollouts(untrained)
+    expected = logprobs(untrained, completions)
+    first, *_, last = [step(policy, seed) for seed in range(3)]
+    torch.testing.assert_close(logprobs(policy, completions, base=True), expected)
+    assert (logprobs(policy, completions) - expected).abs().max() > 1e-2
+    assert first["kl/base"] == pytest.approx(0, abs=1e-6)
+    assert last["kl/base"] > 1e-3
+
+
+def test_without_a_kl_term_no_base_is_kept(open_policy: Open) -> None:
+    policy = open_policy(kl=0)
+    assert policy._base_engine is None
+    completions = rollouts(policy)
+    assert torch.equal(logprobs(policy, completions, base=True), logprobs(policy, completions)), (
+        "before the first update they are the same weights"
+    )
+    assert "kl/base" not in step(policy)
+    with pytest.raises(RuntimeError, match=r"base weights were not kept: slow\.kl is 0"):
+        logprobs(policy, completions, base=True)
+
+
+def test_a_policy_for_sampling_is_not_trained(open_policy: Open) -> None:
+    policy = open_policy(trainable=False)
+    with pytest.raises(RuntimeError, match="sampling only"):
+        policy.update(data_of(rollouts(policy)), "cispo")
+    assert not any(p.requires_grad for p in policy._model.parameters())
+
+
+# --- adapters ---------------------------------------------------------------------------------
+
+
+def test_only_the_adapter_moves(open_policy: Open) -> None:
+    policy = open_policy(lora=LORA)
+    before = weights(policy)
+    for seed in range(2):  # an adapter's first factor moves once its second is not zero
+        step(policy, seed)
+    moved = {name for name, value in weights(policy).items() if not value.equal(before[name])}
+    assert moved == {name for name in before if "lora_" in name}
+    assert any("q_proj" in name for name in moved)
+    assert any("down_proj" in name for name in moved)
+
+
+def test_a_new_adapter_depends_on_the_seed_alone(open_policy: Open) -> None:
+    def adapter(seed: int) -> list[Tensor]:
+        torch.manual_seed(torch.initial_seed() + 1)
+        policy = open_policy(lora=LORA, seed=seed)
+        return [value for name, value in weights(policy).items() if "lora_A" in name]
+
+    one, same, other = adapter(1), adapter(1), adapter(2)
+    assert all(map(torch.equal, one, same))
+    assert not any(map(torch.equal, one, other))
+
+
+def test_adapters_go_where_they_are_told(open_policy: Open) -> None:
+    policy = open_policy(lora={**LORA, "targets": ("v_proj",)})
+    adapted = {name for name in weights(policy) if "lora_" in name}
+    assert adapted
+    assert all("v_proj" in name for name in adapted)
+    with pytest.raises(InputError, match=r"^slow\.lora\.targets: .*no_such_layer"):
+        open_policy(lora={**LORA, "targets": ("no_such_layer",)})
+
+
+# --- checkpoints ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_a_loaded_policy_goes_on_bit_for_bit(open_policy: Open, tmp_path: Path, lora: Any) -> None:
+    policy = open_policy(lora=lora)
+    for seed in range(2):
+        step(policy, seed)
+    policy.save(tmp_path)
+    resumed = open_policy(lora=lora, seed=99)  # the adapter is read, not drawn again
+    resumed.load(tmp_path)
+    assert resumed.version == 2
+    for seed in (2, 3):
+        assert rollouts(resumed, seed) == rollouts(policy, seed)
+        assert step(resumed, seed) == step(policy, seed)
+    expected = weights(policy)
+    assert all(torch.equal(expected[name], value) for name, value in weights(resumed).items())
+
+
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_a_checkpoint_can_be_opened_for_sampling(
+    open_policy: Open, tmp_path: Path, lora: Any
+) -> None:
+    policy = open_policy(lora=lora)
+    step(policy)
+    policy.save(tmp_path)
+    reader = open_policy(trainable=False, lora=lora)
+    reader.load(tmp_path)
+    assert reader.version == 1
+    assert rollouts(reader) == rollouts(policy)
+
+
+def test_others_can_load_the_weights(open_policy: Open, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    policy = open_policy()
+    step(policy)
+    policy.save(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    expected = weights(policy)
+    assert all(torch.equal(expected[name], p) for name, p in model.named_parameters())
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    assert tokenizer.chat_template == policy._tokenizer.chat_template
+
+
+def test_others_can_load_the_adapter(
+    open_policy: Open, tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    policy = open_policy(lora=LORA)
+    for seed in range(2):
+        step(policy, seed)
+    policy.save(tmp_path)
+    base = AutoModelForCausalLM.from_pretrained(tiny_model_dir)
+    model = PeftModel.from_pretrained(base, tmp_path / "model").eval()
+    (completion, *_) = rollouts(policy)
+    ids = [*completion.prompt_ids, *completion.token_ids]
+    with torch.no_grad():
+        logits = model(torch.tensor([ids])).logits[0, len(completion.prompt_ids) - 1 : -1]
+    tokens = list(completion.token_ids)
+    expected = (logits / 0.7).log_softmax(-1)[range(len(tokens)), tokens]
+    torch.testing.assert_close(logprobs(policy, [completion]), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_incomplete_weights_are_refused(open_policy: Open, tmp_path: Path, lora: Any) -> None:
+    from safetensors.torch import load_file, save_file
+
+    policy = open_policy(lora=lora)
+    policy.save(tmp_path)
+    (file,) = (tmp_path / "model").glob("*.safetensors")
+    tensors = load_file(file)
+    lost = next(name for name in tensors if "q_proj" in name)
+    save_file({k: v for k, v in tensors.items() if k != lost}, file, {"format": "pt"})
+    with pytest.raises(RunError, match=r"the weights are incomplete: .*q_proj.* missing"):
+        open_policy(lora=lora).load(tmp_path)
+
+
+def test_a_policy_without_a_learner_saves_its_version_only(
+    open_policy: Open, tmp_path: Path
+) -> None:
+    open_policy(trainable=False).save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["policy.json"]
+    reader = open_policy(trainable=False)
+    reader.load(tmp_path)
+    assert reader.version == 0

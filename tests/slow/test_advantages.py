@@ -1,0 +1,112 @@
+"""Advantages and weights: one group per problem, every problem the same weight."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastslow.slow.advantages import group_advantages, has_signal, training_data
+from fastslow.types import Completion, Group, Problem, Rollout, Verdict
+
+REWARDS = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]) | st.floats(0, 1), min_size=2, max_size=9)
+
+
+def rollout(problem: str, context: str, reward: float, tokens: int = 3) -> Rollout:
+    completion = Completion(
+        prompt_ids=(len(context), 1),
+        token_ids=tuple(range(tokens)),
+        logprobs=(-0.5,) * tokens,
+        text="",
+        finished=True,
+        policy_version=4,
+    )
+    return Rollout(problem, context, completion, Verdict(reward))
+
+
+def group(name: str, rollouts: Sequence[tuple[str, float, int]]) -> Group:
+    return Group(Problem(name, f"{name}?"), tuple(rollout(name, *each) for each in rollouts))
+
+
+@given(REWARDS)
+def test_advantages_are_trl_s(rewards: list[float]) -> None:
+    """TRL's GRPOTrainer with scale_rewards="group": (r - mean) / (std + 1e-4), std unbiased."""
+    r = torch.tensor(rewards, dtype=torch.float64)
+    expected = (r - r.mean()) / (r.std() + 1e-4)
+    assert group_advantages(rewards, eps=1e-4) == pytest.approx(expected.tolist(), abs=1e-9)
+
+
+@given(REWARDS)
+def test_advantages_sum_to_zero_and_keep_the_order(rewards: list[float]) -> None:
+    advantages = group_advantages(rewards)
+    assert sum(advantages) == pytest.approx(0, abs=1e-6)
+    ordered = [a for _, a in sorted(zip(rewards, advantages, strict=True))]
+    assert ordered == sorted(ordered)
+
+
+def test_a_known_group() -> None:
+    # Mean 1/4, sample standard deviation 1/2.
+    assert group_advantages([1, 0, 0, 0]) == pytest.approx([1.5, -0.5, -0.5, -0.5], rel=1e-5)
+
+
+def test_a_lone_rollout_says_nothing() -> None:
+    assert group_advantages([1.0]) == [0.0]
+    assert group_advantages([]) == []
+    assert not has_signal(group("a", [("c", 1.0, 3)]))
+
+
+def test_the_advantage_is_formed_across_contexts() -> None:
+    """A context whose rollouts all succeed has advantages too: the baseline is the problem's."""
+    data = training_data([group("a", [("x", 1, 3), ("x", 1, 3), ("yy", 0, 3), ("yy", 0, 3)])])
+    expected = group_advantages([1, 1, 0, 0])
+    assert [d.advantage for d in data] == expected
+    assert expected[0] == expected[1] > 0 > expected[2] == expected[3]
+
+
+def test_each_problem_is_its_own_group() -> None:
+    easy, hard = (
+        group("easy", [("x", 1, 3), ("x", 1, 3), ("x", 0, 3)]),
+        group("hard", [("x", 0, 3), ("x", 0, 3), ("x", 1, 3)]),
+    )
+    together = [d.advantage for d in training_data([easy, hard])]
+    apart = [d.advantage for each in (easy, hard) for d in training_data([each])]
+    assert together == apart
+
+
+def test_groups_without_variance_are_dropped_and_not_refilled() -> None:
+    kept = group("kept", [("x", 1, 3), ("x", 0, 3)])
+    solved = group("solved", [("x", 1, 3), ("x", 1, 3)])
+    failed = group("failed", [("x", 0, 3), ("x", 0, 3)])
+    assert [has_signal(g) for g in (solved, kept, failed)] == [False, True, False]
+    assert training_data([solved, kept, failed]) == training_data([kept])
+    assert training_data([solved, failed, group("empty", [])]) == []
+
+
+LENGTHS = st.integers(1, 30)
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.just("x"), st.sampled_from([0.0, 1.0]), LENGTHS), max_size=6),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_every_problem_weighs_the_same(shapes: list[list[tuple[str, float, int]]]) -> None:
+    groups = [group(f"p{number}", shape) for number, shape in enumerate(shapes)]
+    kept = [g for g in groups if has_signal(g)]
+    data = iter(training_data(groups))
+    for each in kept:
+        mine = [next(data) for _ in each.rollouts]
+        assert len({d.weight for d in mine}) == 1, "the mean is over the problem's tokens"
+        assert sum(d.weight * len(d.token_ids) for d in mine) == pytest.approx(1 / len(kept))
+    assert next(data, None) is None
+
+
+def test_a_datum_carries_what_was_sampled() -> None:
+    (datum, _) = training_data([group("a", [("x", 1, 2), ("yy", 0, 5)])])
+    assert datum.prompt_ids == (1, 1)
+    assert datum.token_ids == (0, 1)
+    assert datum.logprobs == (-0.5, -0.5)
+    assert datum.policy_version == 4

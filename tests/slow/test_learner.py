@@ -1,0 +1,274 @@
+"""One update against a plain torch loop, and what surrounds an update."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from fastslow.config import SlowConfig
+from fastslow.engine.base import Engine, TokenSequence
+from fastslow.engine.padded import PaddedEngine
+from fastslow.engine.shared import SharedPrefixEngine
+from fastslow.errors import RunError
+from fastslow.slow.learner import Learner, Reference
+from fastslow.types import Datum
+
+TEMPERATURE = 0.7
+CONTEXT = list(range(10, 30))
+VERSION = 3
+
+# A large eps keeps AdamW from blowing the rounding of gradients near zero up to whole steps.
+SETTINGS: dict[str, Any] = {"lr": 1e-3, "warmup": 2, "eps": 1e-4, "max_grad_norm": 0.05, "kl": 0.3}
+
+EngineType = Callable[[PreTrainedModel, int], Engine]
+
+
+@pytest.fixture
+def load(tiny_model_dir: Path) -> Callable[[], PreTrainedModel]:
+    def load_model() -> PreTrainedModel:
+        model = AutoModelForCausalLM.from_pretrained(tiny_model_dir).eval()
+        with torch.no_grad():  # farther from uniform than the initialisation
+            for parameter in model.parameters():
+                parameter.mul_(4)
+        return model
+
+    return load_model
+
+
+def plain_scores(model: PreTrainedModel, prompt: Any, completion: Any) -> Tensor:
+    logits = model(torch.tensor([[*prompt, *completion]]), use_cache=False).logits[0]
+    predictions = (logits[len(prompt) - 1 : -1] / TEMPERATURE).log_softmax(-1)
+    return predictions[range(len(completion)), list(completion)]
+
+
+def make_data(model: PreTrainedModel, versions: tuple[int, ...] = (VERSION,) * 6) -> list[Datum]:
+    """Rollouts under one context; those of another version have ratios on both sides of the cap."""
+    data = []
+    generator = torch.Generator().manual_seed(0)
+    for number, version in enumerate(versions):
+        prompt = (*CONTEXT, 40 + number % 2, 50)
+        completion = tuple(range(60 + number, 63 + number + 7 * number % 16))  # not by length
+        with torch.no_grad():
+            logprobs = plain_scores(model, prompt, completion)
+        if version != VERSION:
+            logprobs = logprobs - 1.5 * torch.randn(len(completion), generator=generator)
+        data.append(
+            Datum(
+                prompt_ids=prompt,
+                token_ids=completion,
+                logprobs=tuple(logprobs.tolist()),
+                advantage=(-1.0) ** number * (1 + number / 3),
+                weight=0.01 * (number + 1),
+                policy_version=version,
+            )
+        )
+    return data
+
+
+OFF_POLICY = (VERSION, VERSION - 1, VERSION, VERSION - 1, VERSION - 1, VERSION)
+
+
+def reference_of(model: PreTrainedModel) -> Reference:
+    engine = PaddedEngine(model, 4096)
+    return lambda sequences: engine.score(sequences, TEMPERATURE)
+
+
+def parameters(model: PreTrainedModel) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+class PlainLearner:
+    """The update as one would write it down: one sequence at a time, no engine of ours."""
+
+    def __init__(self, model: PreTrainedModel, base: PreTrainedModel, config: SlowConfig) -> None:
+        self.model, self.base, self.config, self.updates = model, base, config, 0
+        self.optimiser = torch.optim.AdamW(
+            model.parameters(), betas=config.betas, eps=config.eps, weight_decay=0.0
+        )
+
+    def update(self, data: list[Datum]) -> dict[str, float]:
+        self.optimiser.zero_grad()
+        loss_sum, ratios, divergences = 0.0, [], []
+        for d in data:
+            logprobs = plain_scores(self.model, d.prompt_ids, d.token_ids)
+            ratio = (logprobs - torch.tensor(d.logprobs)).exp()
+            with torch.no_grad():
+                base = plain_scores(self.base, d.prompt_ids, d.token_ids)
+            capped = ratio.clamp(max=self.config.cap)
+            k3 = (base - logprobs).exp() - (base - logprobs) - 1
+            policy_loss = -capped.detach() * d.advantage * logprobs
+            loss = (d.weight * (policy_loss + self.config.kl * capped * k3)).sum()
+            loss.backward()
+            loss_sum += loss.item()
+            ratios.append(ratio.detach())
+            divergences.append((capped * k3).detach())
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
+        self.updates += 1
+        lr = self.config.lr * min(1, self.updates / self.config.warmup)
+        self.optimiser.param_groups[0]["lr"] = lr
+        self.optimiser.step()
+        return {
+            "loss": loss_sum,
+            "grad_norm": float(norm),
+            "ratio/max": float(torch.cat(ratios).max()),
+            "kl/base": float(torch.cat(divergences).mean()),
+            "lr": lr,
+        }
+
+
+@pytest.mark.parametrize("engine", [PaddedEngine, SharedPrefixEngine])
+@pytest.mark.parametrize("tokens_per_pass", [30, 4096])
+def test_updates_equal_a_plain_loop(
+    load: Callable[[], PreTrainedModel], engine: EngineType, tokens_per_pass: int
+) -> None:
+    config = SlowConfig(**SETTINGS)
+    model = load()
+    learner = Learner(engine(model, tokens_per_pass), reference_of(load()), config, TEMPERATURE)
+    plain = PlainLearner(load(), load(), config)
+    data = make_data(load(), OFF_POLICY)
+    for _ in range(3):
+        found, expected = learner.update(data, "cispo", VERSION), plain.update(data)
+        assert {k: found[k] for k in expected} == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert expected["ratio/max"] > config.cap
+    assert expected["grad_norm"] > config.max_grad_norm, "clipping is tested"
+    start = parameters(load())
+    for name, value in parameters(plain.model).items():
+        torch.testing.assert_close(parameters(model)[name], value, rtol=0, atol=1e-6)
+        assert not torch.equal(value, start[name])
+
+
+def test_small_passes_accumulate_the_same_gradient(load: Callable[[], PreTrainedModel]) -> None:
+    data = make_data(load(), OFF_POLICY)
+    gradients = []
+    for tokens_per_pass in (1, 30, 4096):
+        model = load()
+        config = SlowConfig(**{**SETTINGS, "max_grad_norm": float("inf")})
+        engine = SharedPrefixEngine(model, tokens_per_pass)
+        Learner(engine, reference_of(load()), config, TEMPERATURE).update(data, "cispo", VERSION)
+        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    for few, many in zip(gradients[0] + gradients[1], gradients[2] * 2, strict=True):
+        assert (few - many).norm() <= 1e-5 * many.norm()
+
+
+@pytest.mark.parametrize(
+    ("warmup", "expected"), [(4, [0.25, 0.5, 0.75, 1.0, 1.0]), (1, [1.0] * 5), (0, [1.0] * 5)]
+)
+def test_the_learning_rate_rises_linearly(
+    load: Callable[[], PreTrainedModel], warmup: int, expected: list[float]
+) -> None:
+    config = SlowConfig(lr=1e-5, warmup=warmup)
+    learner = Learner(PaddedEngine(load(), 4096), None, config, TEMPERATURE)
+    data = make_data(load())[:1]
+    rates = [learner.update(data, "cispo", VERSION)["lr"] for _ in expected]
+    assert rates == pytest.approx([1e-5 * share for share in expected])
+
+
+def test_measures(load: Callable[[], PreTrainedModel]) -> None:
+    model, data = load(), make_data(load())
+    learner = Learner(SharedPrefixEngine(model, 4096), None, SlowConfig(kl=0), TEMPERATURE)
+    measures = learner.update(data, "cispo", VERSION)
+    assert set(measures) == {
+        "loss",
+        "grad_norm",
+        "entropy",
+        "ratio/max",
+        "logprob/mismatch",
+        "tokens/trained",
+        "tokens/trained_unshared",
+        "lr",
+    }
+    assert measures["tokens/trained_unshared"] == sum(
+        len(d.prompt_ids) + len(d.token_ids) for d in data
+    )
+    # The context once, then per rollout the question and all but the last completion token.
+    assert measures["tokens/trained"] == len(CONTEXT) + sum(2 + len(d.token_ids) - 1 for d in data)
+    scores = PaddedEngine(load(), 4096).score(
+        [TokenSequence(d.prompt_ids, d.token_ids) for d in data], TEMPERATURE
+    )
+    entropy = torch.cat([s.entropies for s in scores]).mean().item()
+    assert measures["entropy"] == pytest.approx(entropy, rel=1e-4)
+    assert measures["ratio/max"] == pytest.approx(1, abs=1e-4)
+    assert measures["logprob/mismatch"] < 1e-4
+
+
+def test_the_mismatch_is_that_of_on_policy_rollouts_alone(
+    load: Callable[[], PreTrainedModel],
+) -> None:
+    def measures(version: int) -> dict[str, float]:
+        engine = PaddedEngine(load(), 4096)
+        data = make_data(load(), OFF_POLICY)
+        return Learner(engine, None, SlowConfig(), TEMPERATURE).update(data, "cispo", version)
+
+    assert measures(VERSION)["logprob/mismatch"] < 1e-4
+    assert measures(VERSION - 1)["logprob/mismatch"] > 1
+    assert "logprob/mismatch" not in measures(VERSION + 1)
+
+
+@pytest.mark.parametrize("advantage", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_leaves_everything_as_it_was(
+    load: Callable[[], PreTrainedModel], advantage: float
+) -> None:
+    model, untroubled = load(), load()
+    learners = [
+        Learner(PaddedEngine(m, 4096), None, SlowConfig(**SETTINGS), TEMPERATURE)
+        for m in (model, untroubled)
+    ]
+    data = make_data(load())
+    for learner in learners:
+        learner.update(data, "cispo", VERSION)
+    before = parameters(model)
+    poisoned = [*data[:-1], Datum((1,), (2,), (-1.0,), advantage, 1.0, VERSION)]
+    with pytest.raises(RunError, match=r"update 2: .* weights were left as they were"):
+        learners[0].update(poisoned, "cispo", VERSION)
+    assert learners[0].updates == 1
+    assert all(torch.equal(before[name], value) for name, value in parameters(model).items())
+    for learner in learners:
+        learner.update(data, "cispo", VERSION)
+    goes_on = parameters(untroubled)
+    assert all(torch.equal(goes_on[name], value) for name, value in parameters(model).items())
+
+
+def test_frozen_parameters_stay(load: Callable[[], PreTrainedModel]) -> None:
+    model = load()
+    model.model.layers[0].requires_grad_(False)
+    before = parameters(model)
+    Learner(SharedPrefixEngine(model, 30), None, SlowConfig(**SETTINGS), TEMPERATURE).update(
+        make_data(load()), "cispo", VERSION
+    )
+    moved = {name for name, value in parameters(model).items() if not value.equal(before[name])}
+    assert moved == {name for name in before if "layers.0" not in name}
+
+
+def test_a_loaded_optimiser_goes_on_bit_for_bit(
+    load: Callable[[], PreTrainedModel], tmp_path: Path
+) -> None:
+    data = make_data(load(), OFF_POLICY)
+    config = SlowConfig(**{**SETTINGS, "warmup": 5})
+    model = load()
+    learner = Learner(PaddedEngine(model, 4096), None, config, TEMPERATURE)
+    for _ in range(2):
+        learner.update(data, "cispo", VERSION)
+    learner.save(tmp_path)
+    resumed = load()
+    resumed.load_state_dict(model.state_dict())
+    other = Learner(PaddedEngine(resumed, 4096), None, config, TEMPERATURE)
+    other.load(tmp_path)
+    assert other.updates == 2
+    for _ in range(2):
+        assert learner.update(data, "cispo", VERSION) == other.update(data, "cispo", VERSION)
+    expected = parameters(model)
+    assert all(torch.equal(expected[name], value) for name, value in parameters(resumed).items())
+
+
+def test_an_optimiser_that_has_not_stepped_can_be_saved(
+    load: Callable[[], PreTrainedModel], tmp_path: Path
+) -> None:
+    Learner(PaddedEngine(load(), 4096), None, SlowConfig(), 1.0).save(tmp_path)
+    learner = Learner(PaddedEngine(load(), 4096), None, SlowConfig(), 1.0)
+    learner.load(tmp_path)
+    assert learner.updates == 0
+    assert learner.update(make_data(load()), "cispo", VERSION)["lr"] == pytest.approx(1e-7)
