@@ -44,5 +44,6 @@ def select(candidates: Sequence[Candidate], k: int) -> tuple[Candidate, ...]:
     """
     on_frontier = frontier({c.context.digest: c.scores for c in candidates})
     # fsum: a mean must not depend on the order in which its problems were scored.
-    best, *rest = sorted(reversed(candidates), key=lambda c: -math.fsum(c.scores.values()))
+    latest_first = list(candidates)[::-1]
+    best, *rest = sorted(latest_first, key=lambda c: -math.fsum(c.scores.values()))
     return (best, *(c for c in rest if c.context.digest in on_frontier))[:k]

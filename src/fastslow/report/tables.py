@@ -14,7 +14,7 @@ from fastslow.run.text import one_line
 def comparison(runs: Sequence[RunRecord]) -> Table:
     """One row a run; a measure that a run does not have is a dash."""
     table = Table(show_edge=False, pad_edge=False)
-    table.add_column("run")
+    table.add_column("run", overflow="fold")
     for column in ("steps", "base acc.", "final acc.", "reward", "KL to base", "tokens", "time"):
         table.add_column(column, justify="right")
     for run in runs:
