@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastslow.report.summary import RunRecord
+from fastslow.report.summary import Row, RunRecord
 from fastslow.run.text import one_line
 
 if TYPE_CHECKING:
@@ -65,13 +65,21 @@ def _draw_accuracies(axes: Axes, runs: Sequence[RunRecord]) -> None:
 
 
 def _draw_contexts(axes: Axes, runs: Sequence[RunRecord]) -> None:
-    """Every context that a fast phase scored: filled if it was kept, hollow if not."""
+    """Every context that a fast phase scored on all anchors: filled if kept, hollow if not.
+
+    One that was turned down after its minibatch has a mean that cannot be set beside the others.
+    """
     labelled: set[str] = set()
     cycles: set[int] = set()
     evolving = [run for run in runs if run.config.uses_fast]
     for number, run in enumerate(evolving):
         rows = [row for row in run.contexts if "phase_cycle" in row and "mean" in row]
         cycles |= {row["phase_cycle"] for row in rows}
+        rows = [
+            row
+            for cycle in cycles
+            for row in _on_most_anchors([r for r in rows if r["phase_cycle"] == cycle])
+        ]
         offset = (number - (len(evolving) - 1) / 2) * 0.2
         for kept in (False, True):
             some = [row for row in rows if row["kept"] == kept]
@@ -90,6 +98,11 @@ def _draw_contexts(axes: Axes, runs: Sequence[RunRecord]) -> None:
     axes.set(title="Contexts (filled: kept)", xlabel="cycle", ylabel="mean score on the anchors")
     axes.set_xticks(sorted(cycles))
     _finish(axes, bool(labelled))
+
+
+def _on_most_anchors(rows: Sequence[Row]) -> list[Row]:
+    most = max((len(row["scores"]) for row in rows), default=0)
+    return [row for row in rows if len(row["scores"]) == most]
 
 
 def _style(run: RunRecord, labelled: set[str]) -> dict[str, Any]:

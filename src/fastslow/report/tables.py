@@ -12,10 +12,14 @@ from fastslow.run.text import one_line
 
 
 def comparison(runs: Sequence[RunRecord]) -> Table:
-    """One row a run; a measure that a run does not have is a dash."""
+    """One row a run; a measure that a run does not have is a dash.
+
+    ``base`` and ``final`` are accuracies before and after training, ``reward`` is the mean of the
+    last T slow steps, ``KL`` the last step's to the base policy, in nats per token.
+    """
     table = Table(show_edge=False, pad_edge=False)
     table.add_column("run", overflow="fold")
-    for column in ("steps", "base acc.", "final acc.", "reward", "KL to base", "tokens", "time"):
+    for column in ("steps", "base", "final", "reward", "KL", "tokens", "time"):
         table.add_column(column, justify="right")
     for run in runs:
         divergences = run.curve("slow", "kl/base")[1]
