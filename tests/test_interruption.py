@@ -3,19 +3,33 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from fastslow.interruption import InterruptedRunError, Interruption
 
-HANDLERS = {number: signal.getsignal(number) for number in Interruption.SIGNALS}
+HANDLERS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+"""As Python starts with them in a terminal."""
+
+
+@pytest.fixture(autouse=True)
+def _as_in_a_terminal() -> Iterator[None]:
+    """A shell starts what it puts into the background with SIGINT ignored, tests too."""
+    before = handlers()
+    for number, handler in HANDLERS.items():
+        signal.signal(number, handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def send(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-def handlers() -> dict[signal.Signals, object]:
+def handlers() -> dict[signal.Signals, Any]:
     return {number: signal.getsignal(number) for number in Interruption.SIGNALS}
 
 
