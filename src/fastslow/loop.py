@@ -176,7 +176,7 @@ class FastSlowLoop:
         """Accuracy (mean@k) on the stages' tasks, under each context that ``[eval]`` names."""
         settings, population = self.config.eval, state.population
         choices: dict[str, tuple[Context, ...]] = {"seed": (self.seed_context,)}
-        if self.optimizer is not None and state.step > 0:
+        if self.config.uses_fast and state.step > 0:
             choices |= {"best": population.contexts[:1], "population": population.contexts}
         names = [name for name in settings.contexts if name in choices]
         for stage in {stage.name: stage for stage in stages}.values():

@@ -81,10 +81,7 @@ def train(
     policy = build_policy(config, trainable=config.uses_slow)
     optimizer = _optimizer(config, policy, reflect)
     with RunFolder.create(path, config) as folder:
-        population = seed_population(config)
-        folder.record_seed(population)
-        state = LoopState(step=0, cycle=0, population=population)
-        return _run(config, stages, policy, optimizer, folder, state, console)
+        return _run(config, stages, policy, optimizer, folder, _beginning(folder), console)
 
 
 def resume(
@@ -104,11 +101,7 @@ def resume(
         folder.rewind(saved)
         if saved is not None:
             policy.load(saved.path)
-            state = saved.state
-        else:
-            population = seed_population(config)
-            folder.record_seed(population)
-            state = LoopState(step=0, cycle=0, population=population)
+        state = saved.state if saved is not None else _beginning(folder)
         return _run(config, stages, policy, optimizer, folder, state, console)
 
 
@@ -130,7 +123,7 @@ def evaluate(path: Path | str, settings: EvalConfig, observer: Observer) -> None
             config=config,
             stages=build_stages(config, str(path / CONFIG)),
             policy=policy,
-            optimizer=factory.build(config.fast) if config.uses_fast else None,
+            optimizer=None,  # nothing evolves here, so no reflection model need be at hand
             seed_context=seed_population(config).best.context,
             observer=observer,
             checkpoint=lambda: None,
@@ -190,6 +183,13 @@ def build_policy(config: RunConfig, *, trainable: bool) -> Policy:
         trainable=trainable,
         seed=config.seed,
     )
+
+
+def _beginning(folder: RunFolder) -> LoopState:
+    """The state that a run begins in, its seed population written down."""
+    population = seed_population(folder.config)
+    folder.record_seed(population)
+    return LoopState(step=0, cycle=0, population=population)
 
 
 def _as_config(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 
 import torch
@@ -28,7 +27,7 @@ def choose_engine(
     the tolerance. Models with recurrent state, attention sinks or a scaled head differ or do not
     run at all, and are served by the padded engine, with a warning.
     """
-    own_attention = copy.copy(model.config._attn_implementation)
+    own_attention = model.config._attn_implementation
     sequences = _probe(model.config.get_text_config().vocab_size)
     expected = PaddedEngine(model, tokens_per_pass).score(sequences, temperature=1.0)
     try:
