@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from transformers import PreTrainedModel
 
-from fastslow.engine.head import Head, TokenScores
+from fastslow.engine.head import TokenScores
 from fastslow.engine.sampling import Decoder, SampledTokens, SamplingLimits, sample
 
 
@@ -38,29 +38,32 @@ class PassScores(NamedTuple):
 
 
 class Engine(ABC):
-    """Runs one model. The model is in evaluation mode: dropout would make ratios meaningless."""
+    """Runs one model. The model is in evaluation mode: dropout would make ratios meaningless.
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        tokens_per_pass: int,
-        compute_dtype: torch.dtype = torch.float32,
-    ) -> None:
+    Args:
+        model: with weights in fp32 or bf16; log-probabilities are fp32 either way.
+        tokens_per_pass: of one forward and backward pass, at most.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokens_per_pass: int) -> None:
         self.model = model
         self.tokens_per_pass = tokens_per_pass
-        self._compute_dtype = compute_dtype
 
     @property
     def device(self) -> torch.device:
         return self.model.device
 
-    def precision(self) -> torch.autocast:
-        """The context in which the model computes in the chosen type, its weights being fp32."""
-        return torch.autocast(
-            self.device.type,
-            dtype=self._compute_dtype,
-            enabled=self._compute_dtype != torch.float32,
-        )
+    def weights_changed(self) -> None:  # noqa: B027
+        """Forget what was computed with the weights. To be called after every change of them."""
+
+    def round_to(self, dtype: torch.dtype, keep: Callable[[str], bool]) -> None:
+        """Hold the weights in this type, those excepted whose names ``keep`` picks.
+
+        Buffers stay as they are: rotary frequencies in bf16 would blur positions.
+        """
+        for name, parameter in self.model.named_parameters():
+            if not keep(name):
+                parameter.data = parameter.data.to(dtype)
 
     @abstractmethod
     def passes(
@@ -74,19 +77,20 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def decoding(self) -> tuple[Decoder, Head]:
-        """A fresh decoder, and the head that turns what it gives into logits."""
+    def decoder(
+        self, prompts: Sequence[Sequence[int]], counts: Sequence[int], limits: SamplingLimits
+    ) -> Decoder:
+        """What samples these prompts, each so many times, token by token."""
 
     @torch.no_grad()
     def score(self, sequences: Sequence[TokenSequence], temperature: float) -> list[TokenScores]:
         """Scores of each sequence's completion tokens, without gradient, in the batch's order."""
         scored: dict[int, TokenScores] = {}
-        with self.precision():
-            for indices, scores, _ in self.passes(sequences, temperature):
-                start = 0
-                for index in indices:
-                    tokens = slice(start, start := start + len(sequences[index].completion))
-                    scored[index] = TokenScores(scores.logprobs[tokens], scores.entropies[tokens])
+        for indices, scores, _ in self.passes(sequences, temperature):
+            start = 0
+            for index in indices:
+                tokens = slice(start, start := start + len(sequences[index].completion))
+                scored[index] = TokenScores(scores.logprobs[tokens], scores.entropies[tokens])
         return [scored[index] for index in range(len(sequences))]
 
     @torch.no_grad()
@@ -100,44 +104,11 @@ class Engine(ABC):
     ) -> list[list[SampledTokens]]:
         """Sample ``len(seeds[u])`` completions of each prompt u, at most ``rows`` side by side.
 
-        Prompts that begin alike are sampled together. ``on_finished`` is told of completions as
-        they end and may raise to stop the sampling.
+        A completion depends on its prompt and its seed, not on what is sampled beside it.
+        ``on_finished`` is told of completions as they end and may raise to stop the sampling.
         """
-        results: list[list[SampledTokens]] = [[] for _ in prompts]
-        for wave in _waves(prompts, seeds, rows):
-            decoder, head = self.decoding()
-            with self.precision():
-                sampled = sample(
-                    decoder,
-                    head,
-                    [prompts[index] for index, _ in wave],
-                    [wave_seeds for _, wave_seeds in wave],
-                    limits,
-                    self.device,
-                    on_finished,
-                )
-            for (index, _), completions in zip(wave, sampled, strict=True):
-                results[index] += completions
-        return results
-
-
-def _waves(
-    prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]], rows: int
-) -> Iterator[list[tuple[int, list[int]]]]:
-    """Cut the work into waves of at most ``rows`` completions: (prompt index, seeds) each."""
-    wave: list[tuple[int, list[int]]] = []
-    room = rows
-    for index in sorted(range(len(prompts)), key=lambda i: tuple(prompts[i])):
-        left = list(seeds[index])
-        while left:
-            taken, left = left[:room], left[room:]
-            wave.append((index, taken))
-            room -= len(taken)
-            if not room:
-                yield wave
-                wave, room = [], rows
-    if wave:
-        yield wave
+        decoder = self.decoder(prompts, list(map(len, seeds)), limits)
+        return sample(decoder, prompts, seeds, limits, rows, self.device, on_finished)
 
 
 def batches_by_tokens(lengths: Sequence[int], budget: int) -> Iterator[range]:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from fastslow.engine.base import Engine, PassScores, TokenSequence, batches_by_tokens
-from fastslow.engine.head import Head, score_tokens
-from fastslow.engine.sampling import Decoder
+from fastslow.engine.head import score_logits
+from fastslow.engine.sampling import Decoder, SamplingLimits
 
 
 class PaddedEngine(Engine):
@@ -38,11 +38,13 @@ class PaddedEngine(Engine):
             targets = torch.tensor(
                 [token for i in indices for token in sequences[i].completion], device=self.device
             )
-            scores = score_tokens(lambda x: x, predictions, targets, temperature)
+            scores = score_logits(predictions, targets, temperature)
             yield PassScores(indices, scores, sum(map(len, tokens)))
 
-    def decoding(self) -> tuple[Decoder, Head]:
-        return _PaddedDecoder(self), lambda logits: logits
+    def decoder(
+        self, prompts: Sequence[Sequence[int]], counts: Sequence[int], limits: SamplingLimits
+    ) -> Decoder:
+        return _PaddedDecoder(self, prompts)
 
     def _logits(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """[R, S, V] logits of rows padded on the right to the longest, S."""
@@ -61,28 +63,33 @@ class PaddedEngine(Engine):
 class _PaddedDecoder:
     """Keeps the rows as plain tokens."""
 
-    def __init__(self, engine: PaddedEngine) -> None:
+    def __init__(self, engine: PaddedEngine, prompts: Sequence[Sequence[int]]) -> None:
         self._engine = engine
+        self._prompts = prompts
         self._rows: list[list[int]] = []
 
-    def prefill(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        self._rows = [list(prompt) for prompt in prompts]
-        return self._last_logits()
+    def order(self) -> Sequence[int]:
+        return range(len(self._prompts))
 
-    def select(self, rows: Tensor) -> None:
-        self._rows = [list(self._rows[row]) for row in rows.tolist()]
+    def admit(self, prompts: Sequence[int], completions: Sequence[int], under_way: int) -> Tensor:
+        new = [list(self._prompts[index]) for index in prompts]
+        self._rows += new
+        return self._last_logits(new)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        self._rows = [list(self._rows[row]) for row in rows]
 
     def step(self, tokens: Tensor) -> Tensor:
         for row, token in zip(self._rows, tokens.tolist(), strict=True):
             row.append(token)
-        return self._last_logits()
+        return self._last_logits(self._rows)
 
-    def _last_logits(self) -> Tensor:
+    def _last_logits(self, rows: Sequence[Sequence[int]]) -> Tensor:
         logits: list[Tensor] = []
-        for run in batches_by_tokens(list(map(len, self._rows)), self._engine.tokens_per_pass):
-            rows = [self._rows[index] for index in run]
+        for run in batches_by_tokens(list(map(len, rows)), self._engine.tokens_per_pass):
+            some = [rows[index] for index in run]
             logits += [
-                row_logits[len(row) - 1]
-                for row, row_logits in zip(rows, self._engine._logits(rows), strict=True)
+                row_logits[len(row) - 1].float()
+                for row, row_logits in zip(some, self._engine._logits(some), strict=True)
             ]
         return torch.stack(logits)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 
-import torch
 from transformers import PreTrainedModel
 
 from fastslow.engine.base import Engine, TokenSequence
 from fastslow.engine.padded import PaddedEngine
-from fastslow.engine.shared import SharedPrefixEngine
+from fastslow.engine.shared import GIBIBYTE, SharedPrefixEngine
 
 log = logging.getLogger("fastslow.engine")
 
@@ -18,20 +17,20 @@ TOLERANCE = 1e-3
 
 
 def choose_engine(
-    model: PreTrainedModel, tokens_per_pass: int, compute_dtype: torch.dtype = torch.float32
+    model: PreTrainedModel, tokens_per_pass: int, kv_memory: float = 4 * GIBIBYTE
 ) -> Engine:
     """The shared-prefix engine if it agrees with the plain one on this model, else the plain one.
 
     Agreement is tried, not looked up by architecture: both engines score the same few sequences
-    with shared prefixes. They do so in fp32: the rounding of a lower ``compute_dtype`` would exceed
-    the tolerance. Models with recurrent state, attention sinks or a scaled head differ or do not
-    run at all, and are served by the padded engine, with a warning.
+    with shared prefixes. The tolerance is that of fp32, so a model that is to compute in less is
+    chosen for before its weights are rounded. Models with recurrent state, attention sinks or a
+    scaled head differ or do not run at all, and are served by the padded engine, with a warning.
     """
     own_attention = model.config._attn_implementation
     sequences = _probe(model.config.get_text_config().vocab_size)
     expected = PaddedEngine(model, tokens_per_pass).score(sequences, temperature=1.0)
     try:
-        shared = SharedPrefixEngine(model, tokens_per_pass)
+        shared = SharedPrefixEngine(model, tokens_per_pass, kv_memory)
         found = shared.score(sequences, temperature=1.0)
         difference = max(
             float((e.logprobs - f.logprobs).abs().max())
@@ -45,14 +44,14 @@ def choose_engine(
     except Exception as error:  # whatever a foreign architecture raises means that it cannot serve
         reason, agrees = f"it fails with {type(error).__name__}: {error}", False
     if agrees:
-        return SharedPrefixEngine(model, tokens_per_pass, compute_dtype)
+        return shared
     log.warning(
         "%s cannot share prefixes (%s): falling back to padded batches, which are slower",
         type(model).__name__,
         reason,
     )
     model.set_attn_implementation(own_attention)
-    return PaddedEngine(model, tokens_per_pass, compute_dtype)
+    return PaddedEngine(model, tokens_per_pass)
 
 
 def _has_window(model: PreTrainedModel) -> bool:

@@ -18,8 +18,10 @@ from fastslow.engine.base import TokenSequence
 from fastslow.engine.head import TokenScores
 from fastslow.engine.sampling import SamplingLimits
 from fastslow.engine.select import choose_engine
+from fastslow.engine.shared import GIBIBYTE
 from fastslow.errors import InputError
 from fastslow.policy.protocol import SampleRequest
+from fastslow.policy.stops import StopStrings
 from fastslow.policy.weights import load_weights, save_weights
 from fastslow.seeding import derive_seed
 from fastslow.slow.learner import Learner
@@ -32,7 +34,7 @@ class LocalPolicy:
     """A ``Policy`` on one CPU, CUDA or MPS device.
 
     Args:
-        model: in fp32, on its device; it is changed in place.
+        model: in fp32, on its device; it is changed in place, to ``policy.dtype`` among others.
         tokenizer: with a chat template.
         policy: the ``[policy]`` table.
         slow: the ``[slow]`` table.
@@ -53,22 +55,26 @@ class LocalPolicy:
         self._tokenizer = tokenizer
         self._config = policy
         self._stop_ids = _stop_ids(model, tokenizer)
+        self._stops = StopStrings(policy.stop, self._decode) if policy.stop else None
         self._version = 0
         self._peft: Any = None
         model.eval()  # type: ignore[no-untyped-call]
+        kv_memory = policy.kv_memory * GIBIBYTE
         dtype = getattr(torch, policy.dtype)
         self._base_engine = None
         if trainable and slow.lora is None and slow.kl > 0:
             base = copy.deepcopy(model).requires_grad_(False)
-            self._base_engine = choose_engine(base, slow.tokens_per_pass, dtype)
+            self._base_engine = choose_engine(base, slow.tokens_per_pass, kv_memory)
+            self._base_engine.round_to(dtype, keep=_is_adapter)
         if slow.lora is not None:
             self._peft = _add_lora(model, slow.lora, derive_seed(seed, "lora"))
         model.requires_grad_(trainable and self._peft is None)
         if self._peft is not None:
             for name, parameter in model.named_parameters():
-                parameter.requires_grad_("lora_" in name)
+                parameter.requires_grad_(_is_adapter(name))
         self._model = model
-        self._engine = choose_engine(model, slow.tokens_per_pass, dtype)
+        self._engine = choose_engine(model, slow.tokens_per_pass, kv_memory)
+        self._engine.round_to(dtype, keep=_is_adapter)
         self._learner = (
             Learner(
                 self._engine,
@@ -114,6 +120,7 @@ class LocalPolicy:
             max_tokens=max_tokens or self._config.max_tokens,
             stop_ids=self._stop_ids,
             temperature=temperature or self._config.temperature,
+            stops=self._stops,
         )
         sampled = self._engine.sample(
             [request.prompt_ids for request in requests],
@@ -162,6 +169,9 @@ class LocalPolicy:
             self._version = self._learner.updates
 
     def save(self, folder: Path) -> None:
+        # A run that resumes from here has no prefixes at hand, so this one goes on without them
+        # too: what was computed in another order differs in the last bit.
+        self._engine.weights_changed()
         (folder / "policy.json").write_text(json.dumps({"version": self._version}) + "\n")
         if self._learner is None:
             return  # the weights are the base model's
@@ -172,6 +182,7 @@ class LocalPolicy:
         self._version = json.loads((folder / "policy.json").read_text())["version"]
         if (folder / "model").is_dir():
             load_weights(self._peft or self._model, folder / "model")
+            self._engine.weights_changed()
         if self._learner is not None:
             self._learner.load(folder)
 
@@ -206,6 +217,10 @@ def choose_device(name: str) -> str:
         there = ", ".join(device for device, there in available.items() if there)
         raise InputError(f"policy.device: {name!r} is not there; available here: auto, {there}")
     return name
+
+
+def _is_adapter(name: str) -> bool:
+    return "lora_" in name
 
 
 def _stop_ids(model: PreTrainedModel, tokenizer: Any) -> frozenset[int]:

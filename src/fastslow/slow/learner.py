@@ -16,7 +16,11 @@ from fastslow.engine.base import Engine, TokenSequence
 from fastslow.engine.head import TokenScores
 from fastslow.errors import RunError
 from fastslow.slow.losses import LOSSES, kl_to_reference
+from fastslow.slow.master import MasterWeights
 from fastslow.types import Datum
+
+MASTER = "master"
+"""What the fp32 copy of a weight is called beside its optimiser state."""
 
 Reference = Callable[[Sequence[TokenSequence]], list[TokenScores]]
 """Scores of sequences under the base policy."""
@@ -48,8 +52,9 @@ class Learner:
             for name, parameter in engine.model.named_parameters()
             if parameter.requires_grad
         }
+        self._masters = MasterWeights(self._parameters)
         self._optimiser = torch.optim.AdamW(
-            self._parameters.values(),
+            self._masters.parameters.values(),
             lr=config.lr,
             betas=config.betas,
             eps=config.eps,
@@ -78,27 +83,26 @@ class Learner:
         ratios: list[Tensor] = []
         mismatches: list[Tensor] = []
         self._optimiser.zero_grad(set_to_none=True)
-        with self._engine.precision():
-            for indices, scores, tokens in self._engine.passes(sequences, self._temperature):
-                batch = _TokenBatch([data[i] for i in indices], scores.logprobs.device)
-                per_token = policy_loss(
-                    scores.logprobs, batch.behaviour, batch.advantages, cap=self._config.cap
+        for indices, scores, tokens in self._engine.passes(sequences, self._temperature):
+            batch = _TokenBatch([data[i] for i in indices], scores.logprobs.device)
+            per_token = policy_loss(
+                scores.logprobs, batch.behaviour, batch.advantages, cap=self._config.cap
+            )
+            if references is not None:
+                base = torch.cat([references[i].logprobs for i in indices])
+                divergence = kl_to_reference(
+                    scores.logprobs, batch.behaviour, base, cap=self._config.cap
                 )
-                if references is not None:
-                    base = torch.cat([references[i].logprobs for i in indices])
-                    divergence = kl_to_reference(
-                        scores.logprobs, batch.behaviour, base, cap=self._config.cap
-                    )
-                    per_token = per_token + self._config.kl * divergence
-                    divergences.append(divergence.detach())
-                total = (batch.weights * per_token).sum()
-                total.backward()  # type: ignore[no-untyped-call]
-                totals["loss"] += total.item()
-                totals["tokens/trained"] += tokens
-                entropies.append(scores.entropies)
-                difference = scores.logprobs.detach() - batch.behaviour
-                ratios.append(difference.exp())
-                mismatches.append(difference[batch.versions == on_policy_version].abs())
+                per_token = per_token + self._config.kl * divergence
+                divergences.append(divergence.detach())
+            total = (batch.weights * per_token).sum()
+            total.backward()
+            totals["loss"] += total.item()
+            totals["tokens/trained"] += tokens
+            entropies.append(scores.entropies)
+            difference = scores.logprobs.detach() - batch.behaviour
+            ratios.append(difference.exp())
+            mismatches.append(difference[batch.versions == on_policy_version].abs())
         grad_norm = self._step()
         measures = {
             **totals,
@@ -118,7 +122,7 @@ class Learner:
     def _step(self) -> float:
         """Clip and apply the accumulated gradient; returns its norm before clipping."""
         norm = torch.nn.utils.clip_grad_norm_(
-            self._parameters.values(), self._config.max_grad_norm
+            self._masters.parameters.values(), self._config.max_grad_norm
         ).item()
         if not math.isfinite(norm):
             self._optimiser.zero_grad(set_to_none=True)
@@ -131,6 +135,8 @@ class Learner:
         for group in self._optimiser.param_groups:
             group["lr"] = self._config.lr * share
         self._optimiser.step()
+        self._masters.publish()
+        self._engine.weights_changed()
         self.updates += 1
         return norm
 
@@ -138,9 +144,10 @@ class Learner:
         """Write the optimiser's state as safetensors and JSON."""
         tensors = {
             f"{name}.{key}": value.contiguous()
-            for name, parameter in self._parameters.items()
+            for name, parameter in self._masters.parameters.items()
             for key, value in self._optimiser.state.get(parameter, {}).items()
         }
+        tensors |= {f"{name}.{MASTER}": master for name, master in self._masters.copies.items()}
         save_file(tensors, folder / "optimiser.safetensors")
         (folder / "optimiser.json").write_text(json.dumps({"updates": self.updates}) + "\n")
 
@@ -160,6 +167,7 @@ class Learner:
         }
         state["state"] = {number: entry for number, entry in state["state"].items() if entry}
         self._optimiser.load_state_dict(state)
+        self._masters.restore({name: tensors[f"{name}.{MASTER}"] for name in self._masters.copies})
 
 
 class _TokenBatch:
