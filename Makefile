@@ -14,7 +14,7 @@ HAS_COMPILER := import shutil, sysconfig, sys; \
 	sys.exit(not shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0]))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint types format demo
+.PHONY: help setup test lint types format demo bench
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -64,3 +64,8 @@ format: $(STAMP)  ## rewrite the files as lint wants them
 
 demo: $(STAMP)  ## train rl and fst side by side on the embedded model, in minutes
 	@$(BIN)/fastslow demo
+
+bench: $(STAMP)  ## speed beside TRL and the machine (more than an hour; nothing else should run)
+	@$(BIN)/python benchmarks/against_machine.py
+	@$(BIN)/python benchmarks/against_trl.py
+	@$(BIN)/python benchmarks/growth.py

@@ -1,10 +1,8 @@
 """Which contexts a problem is asked under, and what becomes of the answers (``rollouts.py``)."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -12,11 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastslow.config import PolicyConfig, SlowConfig
-from fastslow.errors import InputError
 from fastslow.policy.protocol import Policy, SampleRequest
-from fastslow.rollouts import Ask, group_by_problem, plan_rollouts, sample_rollouts, spread
+from fastslow.rollouts import (
+    Ask,
+    group_by_problem,
+    left_out,
+    plan_rollouts,
+    sample_rollouts,
+    spread,
+)
 from fastslow.seeding import derive_seed
-from fastslow.tasks.protocol import Task
 from fastslow.types import Completion, Context, Demonstration, Problem, Rollout, Verdict
 
 PROBLEMS = [Problem(f"p{i}", f"{i}+{i}?", reference=str(2 * i)) for i in range(4)]
@@ -108,7 +111,7 @@ def test_groups_hold_a_problem_s_rollouts_of_all_contexts() -> None:
 class Echo:
     """A policy whose completions say what they were asked and with which seed."""
 
-    window, max_tokens = 60, 10
+    window, max_tokens, version = 60, 10, 3
 
     def __init__(self) -> None:
         self.requests: list[SampleRequest] = []
@@ -137,19 +140,19 @@ class Echo:
         ]
 
 
-def grade(problem: Problem, completion: str) -> Verdict:
-    return Verdict(float(problem.question in completion), f"{problem.id}: {completion}")
-
-
-TASK = cast(Task, SimpleNamespace(grade=grade))
+def grade(pairs: Sequence[tuple[Problem, str]]) -> list[Verdict]:
+    return [
+        Verdict(float(problem.question in completion), f"{problem.id}: {completion}")
+        for problem, completion in pairs
+    ]
 
 
 def rolled_out(policy: Echo, asks: list[Ask], **options: Callable[[int], None]) -> list[str]:
-    rollouts = sample_rollouts(cast(Policy, policy), TASK, asks, **options)
+    rollouts = sample_rollouts(cast(Policy, policy), grade, asks, **options)
     for ask, rollout in zip(asks, rollouts, strict=True):
         assert rollout.problem_id == ask.problem.id
         assert rollout.context == ask.context.digest
-        assert rollout.verdict == grade(ask.problem, rollout.completion.text)
+        assert [rollout.verdict] == grade([(ask.problem, rollout.completion.text)])
         assert rollout.reward == 1.0
     return [rollout.completion.text for rollout in rollouts]
 
@@ -180,20 +183,38 @@ def test_nobody_is_asked_what_stands_in_their_context() -> None:
     policy = Echo()
     asks = [Ask(PROBLEMS[1], CONTEXTS[0], 0), Ask(PROBLEMS[0], SHOWING, 1)]
     with pytest.raises(ValueError, match=f"context {SHOWING.digest} shows problem 'p0'"):
-        sample_rollouts(cast(Policy, policy), TASK, asks)
+        sample_rollouts(cast(Policy, policy), grade, asks)
     assert not policy.requests
 
 
-def test_a_prompt_beyond_the_window_is_refused() -> None:
+def test_a_prompt_beyond_the_window_alone_is_not_sampled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     policy = Echo()
     fits, long = Problem("fits", "x" * 39), Problem("long", "x" * 40)
-    rolled_out(policy, [Ask(fits, CONTEXTS[0], 0)])
+    asks = [Ask(fits, CONTEXTS[0], 0), Ask(long, CONTEXTS[0], 1), Ask(fits, CONTEXTS[0], 2)]
+    first, second, third = sample_rollouts(cast(Policy, policy), grade, asks)
+    assert [request.seeds for request in policy.requests] == [(0, 2)]
+    assert first.is_sampled
+    assert third.is_sampled
+    assert not second.is_sampled
+    assert (second.problem_id, second.context, second.reward) == ("long", CONTEXTS[0].digest, 0.0)
     message = (
-        f"problem 'long' makes a prompt of 51 tokens under context {CONTEXTS[0].digest}; with "
-        "policy.max_tokens, 10, that is more than the model's window of 60"
+        f"problem 'long' is left out: it makes a prompt of 51 tokens under context "
+        f"{CONTEXTS[0].digest}, which with policy.max_tokens, 10, is more than the model's window "
+        "of 60"
     )
-    with pytest.raises(InputError, match=re.escape(message)):
-        sample_rollouts(cast(Policy, policy), TASK, [Ask(long, CONTEXTS[0], 0)])
+    assert message in second.verdict.feedback
+    assert message in caplog.text
+    assert left_out([first, second, third]) == {"long"}
+
+
+def test_only_prompts_beyond_the_window_are_no_reason_to_sample() -> None:
+    policy = Echo()
+    asks = [Ask(Problem("long", "x" * 40), CONTEXTS[0], 1)]
+    (only,) = sample_rollouts(cast(Policy, policy), grade, asks)
+    assert not only.is_sampled
+    assert not policy.requests
 
 
 def test_rollouts_of_a_real_policy_do_not_depend_on_each_other(tiny_model_dir: Path) -> None:
@@ -205,8 +226,10 @@ def test_rollouts_of_a_real_policy_do_not_depend_on_each_other(tiny_model_dir: P
     policy = LocalPolicy(model, tokenizer, settings, SlowConfig(), trainable=False)
     asks = [Ask(problem, context, 7) for problem in PROBLEMS for context in CONTEXTS[:2]]
     asks += [Ask(PROBLEMS[0], CONTEXTS[0], 8)]
-    together = sample_rollouts(policy, TASK, asks)
-    assert sample_rollouts(policy, TASK, asks[::-1]) == together[::-1]
-    assert [sample_rollouts(policy, TASK, [ask])[0].completion.token_ids for ask in asks] == [
-        rollout.completion.token_ids for rollout in together
-    ]
+    together = sample_rollouts(policy, grade, asks)
+    turned = sample_rollouts(policy, grade, asks[::-1])[::-1]
+    alone = [sample_rollouts(policy, grade, [ask])[0] for ask in asks]
+    for other in (turned, alone):
+        assert [r.completion.token_ids for r in other] == [r.completion.token_ids for r in together]
+        for found, expected in zip(other, together, strict=True):
+            assert found.completion.logprobs == pytest.approx(expected.completion.logprobs)

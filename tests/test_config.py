@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,7 +27,10 @@ SHIPPED = sorted([*REPOSITORY.glob("configs/**/*.toml"), *REPOSITORY.glob("src/*
 EVERY_TABLE: dict[str, Any] = {
     "model": "m",
     "context": {"demonstrations": [{"question": "1 + 1?", "answer": "2"}]},
-    "stages": [{"task": {"name": "star_graph"}, "steps": 2}],
+    "stages": [
+        {"task": {"name": "star_graph"}, "steps": 2},
+        {"mix": [{"task": {"name": "star_graph"}, "weight": 2}], "steps": 1},
+    ],
     "fast": {"demonstrations": {}, "reflection": {}},
     "slow": {"lora": {}},
     "policy": {},
@@ -129,7 +133,7 @@ def test_a_file_and_its_resolved_text_say_the_same(tmp_path: Path) -> None:
     config = configuration.load(first)
     second.write_text(to_toml(config), encoding="utf-8")
     assert configuration.load(second) == config
-    assert config.stages[0].task.options == {"d": 4}
+    assert config.stages[0].shares[0].task.options == {"d": 4}
 
 
 @pytest.mark.parametrize(
@@ -254,6 +258,26 @@ def test_task_and_stages_exclude_each_other(extra: str) -> None:
     assert "either task and steps, or stages" in fails(data)
 
 
+GRAPH, LARGER = {"name": "star_graph"}, {"name": "star_graph", "d": 5}
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ({}, "stages.0: a stage has either a task or a mix of them"),
+        ({"task": GRAPH, "mix": [{"task": LARGER}]}, "stages.0: a stage has either a task or"),
+        ({"mix": []}, "stages.0: a stage has either a task or"),
+        ({"mix": [{"task": GRAPH}] * 2}, "stages.0: the mix names the task 'star_graph' twice"),
+        ({"mix": [{"task": GRAPH, "weight": 0}]}, "stages.0.mix.0.weight: .*found 0"),
+        ({"mix": [{"task": GRAPH, "weight": float("inf")}]}, "stages.0.mix.0.weight: .*found inf"),
+        ({"mix": [{"task": GRAPH, "wieght": 2}]}, "stages.0.mix.0.wieght: .*'weight'"),
+        ({"mix": [{"weight": 2}]}, "stages.0.mix.0.task: this key is missing"),
+    ],
+)
+def test_a_stage_is_on_one_task_or_a_mix(stage: dict[str, Any], message: str) -> None:
+    assert re.search(message, fails({"model": "m", "stages": [{"steps": 2, **stage}]}))
+
+
 # K and G.
 
 
@@ -325,11 +349,27 @@ def test_a_run_on_one_task_is_a_single_stage() -> None:
     assert config.total_steps == 12
 
 
+def test_every_task_of_a_run_has_a_name_to_which_stages_return() -> None:
+    mix = [{"task": {"name": "jsonl", "path": "a"}}, {"task": LARGER, "weight": 0.5}]
+    stages = [{"task": GRAPH, "steps": 3}, {"mix": mix, "steps": 2}, {"task": GRAPH, "steps": 1}]
+    config = configuration.parse({"model": "m", "stages": stages})
+    first, second, third = config.all_stages
+    assert list(config.tasks) == ["star_graph", "jsonl", "star_graph-2"]
+    assert [share.weight for share in second.shares] == [1.0, 0.5]
+    assert [config.task_name(share.task) for share in second.shares] == ["jsonl", "star_graph-2"]
+    assert config.task_name(third.shares[0].task) == config.task_name(first.shares[0].task)
+    assert config.run_name == "fst-star_graph+jsonl-star_graph-seed0"
+    assert config.total_steps == 6
+
+
 def test_a_run_is_named_by_what_it_is() -> None:
     assert configuration.parse(MINIMAL).run_name == "fst-star_graph-seed0"
     data = changed("task", {"name": "my/task.py:Mine"})
     assert configuration.parse(data, ["seed=2"]).run_name == "fst-my_task.py_Mine-seed2"
     assert configuration.parse(MINIMAL, ["name=mine"]).run_name == "mine"
+    for served in ({"dataset": "gsm8k"}, {"environment": "gsm8k"}):
+        config = configuration.parse(changed("task", {"name": "any", **served}))
+        assert config.run_name == "fst-gsm8k-seed0"
 
 
 def test_methods_differ_in_what_learns() -> None:

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 
 from fastslow import config as configuration
 from fastslow.config import RunConfig
-from fastslow.data import ProblemOrder
+from fastslow.curriculum import Curriculum
+from fastslow.data import BatchOrder, ProblemOrder, Shares
 from fastslow.fast.demonstrations import DemonstrationProposer
 from fastslow.fast.gepa import GepaOptimizer
 from fastslow.fast.protocol import Evolution, FastPhase
@@ -89,6 +91,17 @@ class Sums(Task):
         return str(problem.reference)
 
 
+class Squares(Sums):
+    """Another task with problems of the same ids."""
+
+    def grade(self, problem: Problem, completion: str) -> Verdict:
+        assert "/" not in problem.id  # a task sees its own ids
+        return Verdict(float(completion == "solved"), "squared badly")
+
+    def demonstrate(self, problem: Problem) -> str | None:
+        return f"squared {problem.reference}"
+
+
 def sum_of(number: int) -> Problem:
     return Problem(f"sum{number}", f"What is {number} and 1?", number + 1)
 
@@ -106,10 +119,10 @@ class ScriptedPolicy:
         self._prompts: dict[int, tuple[Context, str]] = {}
 
     def encode(self, context: Context, question: str) -> tuple[int, ...]:
-        """One token a prompt, by which it is remembered."""
+        """One token a prompt, by which it is remembered; more than the window where it is long."""
         token = derive_seed(context.digest, question)
         self._prompts[token] = (context, question)
-        return (token,)
+        return (token,) * (self.window if "long" in question else 1)
 
     def count_tokens(self, text: str) -> int:
         return len(text.split())
@@ -246,7 +259,7 @@ def gepa(config: RunConfig) -> GepaOptimizer:
 def world(
     *,
     skill: Skill | None = None,
-    tasks: Sequence[tuple[Task, int]] | None = None,
+    tasks: Sequence[tuple[Task | Mapping[Task, float], int]] | None = None,
     contexts: Sequence[Context] | None = None,
     evaluation: Mapping[str, Any] | None = None,
     checkpoint_every: int = 0,
@@ -257,7 +270,8 @@ def world(
     """K = 2, T = 2, G = 4, P = 3, four steps, unless told otherwise.
 
     With ``contexts``, these are what every fast phase keeps, and luck decides what is solved;
-    without, GEPA looks for demonstrations, which decide.
+    without, GEPA looks for demonstrations, which decide. A stage is a task or tasks with weights,
+    and its steps.
     """
     tasks = tasks or [(Sums(), changes.pop("steps", 4))]
     fast = {"population": 2, "every": 2, "reuse": True}
@@ -277,16 +291,32 @@ def world(
     assert not changes
     script = Script()
     policy = ScriptedPolicy(script, skill or (by_luck if contexts else by_demonstrations))
+    mixes = [({task: 1.0} if isinstance(task, Task) else task, steps) for task, steps in tasks]
+    distinct = list(dict.fromkeys(task for mix, _ in mixes for task in mix))
+    curriculum = Curriculum({f"sums{number}": task for number, task in enumerate(distinct)})
     stages, start = list[Stage](), 0
-    for number, (task, steps) in enumerate(tasks):
-        order = ProblemOrder(
-            task.problems("train"), config.slow.problems, pool, seed_context, number, "sums"
+    for number, (mix, steps) in enumerate(mixes):
+        names = tuple(f"sums{distinct.index(task)}" for task in mix)
+        shares = Shares(list(mix.values()), config.slow.problems)
+        order = BatchOrder(
+            [
+                ProblemOrder(
+                    curriculum.problems(name, "train"),
+                    partial(shares.size, part),
+                    shares.most(part),
+                    pool,
+                    seed_context,
+                    derive_seed(number, part),
+                    name,
+                )
+                for part, name in enumerate(names)
+            ]
         )
-        name = f"sums{[t for t, _ in tasks].index(task)}"
-        stages.append(Stage(name, task, order, start, start := start + steps))
+        stages.append(Stage(names, order, start, start := start + steps))
     optimizer: Any = FixedContexts(script, contexts) if contexts else gepa(config)
     loop = FastSlowLoop(
         config=config,
+        curriculum=curriculum,
         stages=stages,
         policy=policy,
         optimizer=optimizer if config.uses_fast else None,
@@ -571,7 +601,7 @@ def test_stages_come_in_order_and_every_task_met_so_far_is_evaluated() -> None:
     this = world(tasks=[(first, 3), (second, 2), (first, 1)], evaluation={"contexts": ["seed"]})
     this.run()
     slow = [
-        {int(r.problem_id.removeprefix("sum")) >= 100 for r in rollouts}
+        {r.problem_id.startswith("sums1/") for r in rollouts}
         for _, _, rollouts in this.script.all("rollouts slow")
     ]
     assert slow == [{False}, {False}, {False}, {True}, {True}, {False}]
@@ -598,6 +628,39 @@ def test_every_stage_starts_at_the_beginning_of_its_own_problems() -> None:
     ]
     expected = [stage.order.batch(index) for stage in this.loop.stages for index in range(3)]
     assert asked == [{problem.id for problem in batch} for batch in expected]
+
+
+def test_tasks_of_a_stage_share_its_batches_and_its_contexts() -> None:
+    """Both tasks have problems of the same ids, to which each has an answer of its own."""
+    plain, squares = Sums(), Squares()
+    this = world(
+        tasks=[({plain: 2, squares: 1}, 4), (squares, 2)],
+        skill=lambda context, version: by_demonstrations(context, version) or 0.05,
+        evaluation={"contexts": ["best"]},
+    )
+    this.run()
+    rollouts = [r for _, _, some in this.script.all("rollouts slow") for r in some]
+    told = {r.verdict.feedback.split()[0]: r.problem_id.split("/")[0] for r in rollouts}
+    assert told == {"expected": "sums0", "squared": "sums1"}
+    batches = [{r.problem_id for r in some} for _, _, some in this.script.all("rollouts slow")]
+    assert [sum(name.startswith("sums1/") for name in batch) for batch in batches] == [1] * 4 + [
+        3
+    ] * 2
+    anchors = this.script.all("evolution")[0].population.candidates[0].scores
+    assert {name.split("/")[0] for name in anchors} == {"sums0", "sums1"}
+    for row, (_, _, some) in zip(this.rows("slow"), this.script.all("rollouts slow"), strict=True):
+        for task in {r.problem_id.split("/")[0] for r in some}:
+            own = [r.reward for r in some if r.problem_id.startswith(task)]
+            assert row[f"reward/mean/{task}"] == pytest.approx(sum(own) / len(own))
+    assert [row["task"] for row in this.rows("eval")[-2:]] == ["sums0", "sums1"]
+    shown = {
+        (d.problem_id or "").split("/")[0]: d.answer
+        for evolution in this.script.all("evolution")
+        for candidate in evolution.candidates
+        for d in candidate.context.demonstrations
+    }
+    assert set(shown) == {"sums0", "sums1"}
+    assert shown["sums1"].startswith("squared ")
 
 
 @pytest.mark.parametrize(
@@ -787,6 +850,29 @@ def test_a_problem_that_every_context_shows_is_passed_over() -> None:
         assert {r.problem_id for r in rollouts} == {p.id for p in problems[1:]}
 
 
+def test_a_problem_beyond_the_window_alone_is_left_out() -> None:
+    problems = [Problem("long", "long"), *(sum_of(n) for n in range(5))]
+    this = world(
+        tasks=[(Sums(problems), 2)], pool=0, problems=6, contexts=TWO, evaluation={"problems": 6}
+    )
+    this.run()
+    for row in this.rows("slow"):
+        assert row["problems/left_out"] == 1
+        assert row["groups/kept"] + row["groups/dropped"] == 5
+    for data in this.script.all("update"):
+        assert all(datum.token_ids for datum in data)
+    for _, _, rollouts in this.script.all("rollouts slow"):
+        silent = [r for r in rollouts if not r.is_sampled]
+        assert {r.problem_id for r in silent} == {"long"}, "told of, with the reason"
+        assert all("window" in r.verdict.feedback for r in silent)
+
+
+def test_nothing_is_left_out_where_everything_fits() -> None:
+    this = world(contexts=TWO)
+    this.run()
+    assert all("problems/left_out" not in row for row in this.rows("slow"))
+
+
 def test_a_batch_of_which_nothing_can_be_asked_measures_nothing() -> None:
     problem = sum_of(0)
     telling = Context("Telling.", (Demonstration(problem.question, "1"),))
@@ -822,7 +908,7 @@ def test_once_it_is_asked_to_stop_nothing_more_is_sampled() -> None:
 
 def continual() -> World:
     return world(
-        tasks=[(Sums(), 3), (Sums(offset=100), 2)],
+        tasks=[(Sums(), 3), ({Sums(offset=100): 1, Squares(): 3}, 2)],
         evaluation={"every": 2, "contexts": ["seed", "population"]},
         skill=lambda context, version: by_demonstrations(context, version) or 0.05,
     )

@@ -227,7 +227,7 @@ def test_a_run_that_crashed_goes_on_from_its_checkpoint(
     place: str,
 ) -> None:
     monkeypatch.setenv("DISTURB", f"{PLACES[place]} crash")
-    with pytest.raises(RuntimeError, match="the verifier broke"):
+    with pytest.raises(KeyboardInterrupt, match="broken off"):
         train(tiny_config(tiny_model_dir, task, tmp_path), console=False)
     result = resume(tmp_path / "run", console=False)
     assert outcome(result.folder) == outcome(fst.folder)
@@ -270,6 +270,30 @@ def test_a_run_of_adapters_may_be_interrupted_again_and_again(
             resume(folder, console=False)
     resume(folder, console=False)
     assert outcome(folder) == outcome(undisturbed.folder)
+
+
+def test_a_run_on_a_mix_may_be_interrupted_in_any_stage(
+    tiny_model_dir: Path, task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs = {"name": "star_graph", "d": 2, "nodes": 40, "train": 12, "validation": 4}
+    config = tiny_config(tiny_model_dir, task, tmp_path, slow={"problems": 3})
+    del config["task"], config["steps"]
+    config["stages"] = [
+        {"steps": 1, "task": graphs},
+        {"steps": 3, "mix": [{"weight": 2, "task": {"name": task}}, {"task": graphs}]},
+    ]
+    undisturbed = train(config, ["name=undisturbed"], console=False)
+    asked = read_rollouts(undisturbed.folder)["problem_id"].to_pylist()
+    assert {problem.rpartition("/")[0] for problem in asked} == {"star_graph", task}
+    for moment in (5, 30):
+        monkeypatch.setenv("DISTURB", f"{moment} SIGINT")
+        name = f"stopped-{moment}"
+        with pytest.raises(InterruptedRunError):
+            train(config, [f"name={name}"], console=False)
+        result = resume(tmp_path / name, console=False)
+        assert outcome(result.folder) == outcome(undisturbed.folder)
+    rows = [row for row in undisturbed.metrics() if row["phase"] == "eval"]
+    assert {row["task"] for row in rows} == {"star_graph", task}
 
 
 def test_resuming_a_finished_run_changes_nothing(

@@ -18,9 +18,14 @@ from fastslow.tasks import Problem, Task, Verdict
 class Letters(Task):
     """The share of a completion that is ASCII: even an untrained model scores now and then.
 
-    With DISTURB="n SIGINT" in the environment, the n-th completion graded from then on sends this
-    process that signal; with "n crash", the verifier breaks.
+    With DISTURB="n SIGINT" in the environment, the n-th completion graded from then on sends the
+    run's process that signal; with "n crash", that process breaks off.
     """
+
+    def __getstate__(self):
+        if "DISTURB" in os.environ:
+            raise TypeError("what is to disturb the run stays in its process")
+        return super().__getstate__()
 
     def problems(self, split):
         first, count = {"train": (0, 12), "validation": (12, 4), "test": (16, 4)}[split]
@@ -32,7 +37,7 @@ class Letters(Task):
             if left != "1":
                 os.environ["DISTURB"] = f"{int(left) - 1} {name}"
             elif name == "crash":
-                raise RuntimeError("the verifier broke")
+                raise KeyboardInterrupt("broken off")
             else:
                 os.kill(os.getpid(), getattr(signal, name))
         share = sum(map(str.isascii, completion)) / max(len(completion), 1)

@@ -59,15 +59,47 @@ class TaskConfig(BaseModel):
 
     @property
     def label(self) -> str:
-        """What people call it: a task that serves many data sets goes by the data set."""
-        return str(self.options.get("dataset", self.name))
+        """What people call it: a task that serves many data sets goes by the data set, and one
+        that serves many environments by the environment."""
+        names = (self.options.get(key) for key in ("dataset", "environment"))
+        return next((str(name) for name in names if name is not None), self.name)
+
+
+class ShareConfig(Section):
+    """``[[stages.mix]]``: a task and its share of every batch."""
+
+    task: TaskConfig
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """In proportion to the other weights of the stage: 2 and 1 are two thirds and one third."""
 
 
 class StageConfig(Section):
-    """``[[stages]]``: a stretch of the run on one task."""
+    """``[[stages]]``: a stretch of the run on one task, or on several that are mixed."""
 
-    task: TaskConfig
     steps: Positive
+    task: TaskConfig | None = None
+    mix: tuple[ShareConfig, ...] = ()
+
+    @model_validator(mode="after")
+    def _task_or_mix(self) -> StageConfig:
+        if (self.task is None) == (not self.mix):
+            raise ValueError(
+                "a stage has either a task or a mix of them: set task = {...}, or a "
+                "[[stages.mix]] table with a task and its weight for each"
+            )
+        tasks = [share.task for share in self.mix]
+        if twice := next((task for task in tasks if tasks.count(task) > 1), None):
+            raise ValueError(f"the mix names the task {twice.label!r} twice: add up the weights")
+        return self
+
+    @property
+    def shares(self) -> tuple[ShareConfig, ...]:
+        """The tasks of the stage with their weights; a single task is a mix of one."""
+        return self.mix if self.task is None else (ShareConfig(task=self.task),)
+
+    @property
+    def label(self) -> str:
+        return "-".join(share.task.label for share in self.shares)
 
 
 class DemonstrationsConfig(Section):
@@ -194,12 +226,18 @@ class PolicyConfig(Section):
     backend: Literal["local"] = "local"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """What the model computes in. Weights, optimiser and log-probabilities are fp32 throughout."""
+    """Type of the weights that compute. In bfloat16 the optimiser moves fp32 copies of them. Logits
+    and log-probabilities are fp32 either way."""
     max_tokens: Positive = 512
     """Tokens of one completion, at most."""
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Texts that end a completion, as the model's own end of turn does. They are kept in it."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
     rows: Positive = 128
     """Completions decoded side by side, at most."""
+    kv_memory: Annotated[float, Field(gt=0)] = 4.0
+    """GiB of keys and values that sampling may hold: fewer completions are decoded side by side
+    where they would need more. Half of it at most keeps contexts from call to call."""
 
 
 class EvalConfig(Section):
@@ -277,12 +315,32 @@ class RunConfig(Section):
         return (StageConfig(task=self.task, steps=self.steps),)
 
     @property
+    def tasks(self) -> dict[str, TaskConfig]:
+        """Every task of the run by a name of its own, as metrics call it. Stages that return to a
+        task, with the same options, return to its name."""
+        named: dict[str, TaskConfig] = {}
+        for share in (share for stage in self.all_stages for share in stage.shares):
+            if share.task not in named.values():
+                name = label = share.task.label
+                number = 1
+                while name in named:
+                    number += 1
+                    name = f"{label}-{number}"
+                named[name] = share.task
+        return named
+
+    def task_name(self, task: TaskConfig) -> str:
+        """The name of one of ``tasks``."""
+        return next(name for name, other in self.tasks.items() if other == task)
+
+    @property
     def total_steps(self) -> int:
         return sum(stage.steps for stage in self.all_stages)
 
     @property
     def run_name(self) -> str:
-        tasks = "+".join(stage.task.label for stage in self.all_stages)
+        # Stages that only vary a task, as a curriculum does, name it once.
+        tasks = "+".join(dict.fromkeys(stage.label for stage in self.all_stages))
         readable = re.sub(r"[^\w.+-]+", "_", tasks)  # a task may be named by a path
         return self.name or f"{self.method}-{readable}-seed{self.seed}"
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastslow import config as configuration
-from fastslow.config import RunConfig
+from fastslow.config import RunConfig, StageConfig
+from fastslow.curriculum import Curriculum
 from fastslow.errors import InputError
+from fastslow.loop import Stage
 from fastslow.models import resolve
 from fastslow.run.toml import to_toml
-from fastslow.tasks.protocol import Task
-from fastslow.training import build_stages
-from fastslow.types import Split
+from fastslow.training import build_curriculum, build_stages
+from fastslow.types import SPLITS, Split
 
 
 def describe(path: Path, overrides: Sequence[str]) -> str:
@@ -25,22 +26,35 @@ def describe(path: Path, overrides: Sequence[str]) -> str:
         f"# run:    {config.log.folder / config.run_name}",
         f"# model:  {resolve(config.model).description}",
     ]
-    for stage in build_stages(config, str(path)):
-        sizes = ", ".join(
-            f"{_count(stage.task, split)} {split}" for split in ("train", "validation", "test")
-        )
+    curriculum = build_curriculum(config, str(path))
+    stages = build_stages(config, curriculum, str(path))
+    lines += [f"# task:   {name}: {_sizes(curriculum, name)}" for name in config.tasks]
+    for stage, of in zip(stages, config.all_stages, strict=True):
         lines.append(
-            f"# task:   {stage.name}, steps {stage.start + 1}-{stage.stop}: {sizes}; "
+            f"# stage:  steps {stage.start + 1}-{stage.stop} on {_mix(stage, of)}; "
             f"{len(stage.order.pool)} of train set aside for demonstrations"
         )
     lines.append(f"# method: {_method(config)}")
     return "\n".join([*lines, "", to_toml(config)])
 
 
-def _count(task: Task, split: Split) -> int:
+def _sizes(curriculum: Curriculum, task: str) -> str:
+    return ", ".join(f"{_count(curriculum, task, split)} {split}" for split in SPLITS)
+
+
+def _mix(stage: Stage, config: StageConfig) -> str:
+    """The tasks of a stage, with their parts of every batch if there are several."""
+    if len(stage.tasks) == 1:
+        return stage.tasks[0]
+    weights = [share.weight for share in config.shares]
+    parts = zip(stage.tasks, weights, strict=True)
+    return ", ".join(f"{name} {weight / sum(weights):.1%}" for name, weight in parts)
+
+
+def _count(curriculum: Curriculum, task: str, split: Split) -> int:
     """Problems of a split. Those that the run needs are there, or there would be no stages."""
     try:
-        return len(task.problems(split))
+        return len(curriculum.problems(task, split))
     except InputError:
         return 0
 

@@ -1,9 +1,9 @@
 """Fast-Slow Training, the algorithm (arXiv 2605.12484). Start reading here.
 
-A run is a sequence of stages, each on one task; a stage is a sequence of cycles. In a cycle a fast
-phase evolves the population of contexts against the policy on the problems of the next T batches,
-then T slow steps train the policy on those batches under that population. Plain RL is the same loop
-without the fast phases, contexts-only the same loop without the updates.
+A run is a sequence of stages, each on one task or a mix of some; a stage is a sequence of cycles.
+In a cycle a fast phase evolves the population of contexts against the policy on the problems of the
+next T batches, then T slow steps train the policy on those batches under that population. Plain RL
+is the same loop without the fast phases, contexts-only the same loop without the updates.
 """
 
 from __future__ import annotations
@@ -15,26 +15,25 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fastslow.config import RunConfig
-from fastslow.data import ProblemOrder
+from fastslow.curriculum import Curriculum
+from fastslow.data import BatchOrder
 from fastslow.fast.protocol import ContextOptimizer, FastPhase, Pair
-from fastslow.measures import count_tokens, evolution_measures, reward_measures
+from fastslow.measures import count_tokens, evolution_measures, reward_measures, task_measures
 from fastslow.policy.protocol import Policy
-from fastslow.rollouts import Ask, group_by_problem, plan_rollouts, sample_rollouts
+from fastslow.rollouts import Ask, group_by_problem, left_out, plan_rollouts, sample_rollouts
 from fastslow.run.observer import Observer, Phase
 from fastslow.run.state import LoopState
 from fastslow.seeding import derive_seed
 from fastslow.slow.advantages import training_data
-from fastslow.tasks.protocol import Task
 from fastslow.types import Context, Problem, Rollout
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of the run on one task: the slow steps from ``start`` up to ``stop``."""
+    """A stretch of the run on some tasks, named: the slow steps from ``start`` to ``stop``."""
 
-    name: str
-    task: Task
-    order: ProblemOrder
+    tasks: tuple[str, ...]
+    order: BatchOrder
     start: int
     stop: int
 
@@ -44,6 +43,7 @@ class FastSlowLoop:
     """One run. It owns no state but its position, ``LoopState``: the weights are the policy's.
 
     Attributes:
+        curriculum: all tasks of the run.
         stages: in order, without gaps.
         optimizer: the fast learner; None for plain RL.
         checkpoint: saves the state that the observer was told last, with the policy's weights.
@@ -51,6 +51,7 @@ class FastSlowLoop:
     """
 
     config: RunConfig
+    curriculum: Curriculum
     stages: Sequence[Stage]
     policy: Policy
     optimizer: ContextOptimizer | None
@@ -81,7 +82,7 @@ class FastSlowLoop:
         if done == 0 and self.optimizer is not None:
             state = self._fast_phase(state, stage, batches)
         if self.config.uses_slow:
-            self._slow_step(state, stage, batches[0])
+            self._slow_step(state, batches[0])
             steps = 1
         state = replace(state, step=state.step + steps)
         if self._between_cycles(state, stage):
@@ -105,7 +106,7 @@ class FastSlowLoop:
                 Ask(problem, context, self._seed("fast", state.cycle, problem.id, context.digest))
                 for problem, context in pairs
             ]
-            sampled.extend(rollouts := self._sample("fast", stage, asks, len(sampled), total))
+            sampled.extend(rollouts := self._sample("fast", asks, len(sampled), total))
             return rollouts
 
         evolution = self.optimizer.evolve(
@@ -115,7 +116,7 @@ class FastSlowLoop:
                 anchors=fair,
                 pool=stage.order.pool,
                 evaluate=evaluate,
-                demonstrate=stage.task.demonstrate,
+                demonstrate=self.curriculum.demonstrate,
                 count_tokens=self.policy.count_tokens,
                 seed=self._seed("evolve", state.cycle),
             )
@@ -130,11 +131,11 @@ class FastSlowLoop:
         rollouts = {
             (problem, context): rollout
             for (problem, context), rollout in reusable.items()
-            if problem in anchors and context in kept
+            if problem in anchors and context in kept and rollout.is_sampled
         }
         return replace(state, population=evolution.population, rollouts=rollouts)
 
-    def _slow_step(self, state: LoopState, stage: Stage, batch: Sequence[Problem]) -> None:
+    def _slow_step(self, state: LoopState, batch: Sequence[Problem]) -> None:
         """G rollouts of every problem over the population, one advantage each, one update."""
         started = time.perf_counter()
         reused, asks = plan_rollouts(
@@ -144,8 +145,10 @@ class FastSlowLoop:
             state.rollouts,
             lambda *place: self._seed("slow", state.step, *place),
         )
-        sampled = self._sample("slow", stage, asks, 0, len(asks))
-        groups = group_by_problem(batch, [*reused, *sampled])
+        sampled = self._sample("slow", asks, 0, len(asks))
+        missing = left_out(sampled)
+        whole = [problem for problem in batch if problem.id not in missing]
+        groups = group_by_problem(whole, [*reused, *sampled])
         data = training_data(groups)
         rolled_out = time.perf_counter()
         measures = self.policy.update(data, self.config.slow.algorithm) if data else {}
@@ -159,6 +162,8 @@ class FastSlowLoop:
             done,
             {
                 **reward_measures(groups),
+                **task_measures(groups, self.curriculum),
+                **({"problems/left_out": len(missing)} if missing else {}),
                 "rollouts/reused": len(reused),
                 "tokens/sampled": count_tokens(sampled),
                 "seconds/rollout": rolled_out - started,
@@ -179,8 +184,8 @@ class FastSlowLoop:
         if self.config.uses_fast and state.step > 0:
             choices |= {"best": population.contexts[:1], "population": population.contexts}
         names = [name for name in settings.contexts if name in choices]
-        for stage in {stage.name: stage for stage in stages}.values():
-            problems = stage.task.problems(settings.split)[: settings.problems]
+        for task in dict.fromkeys(task for stage in stages for task in stage.tasks):
+            problems = self.curriculum.problems(task, settings.split)[: settings.problems]
             for name in names:
                 contexts, count = choices[name], settings.samples
                 asks = plan_rollouts(
@@ -188,15 +193,17 @@ class FastSlowLoop:
                 )[1]
                 if not asks:
                     continue
-                rollouts = self._sample("eval", stage, asks, 0, len(asks))
+                rollouts = self._sample("eval", asks, 0, len(asks))
                 self._tell_rollouts("eval", state, problems, rollouts)
-                where = {"task": stage.name, "split": settings.split, "context": name}
+                missing = left_out(rollouts)
+                rollouts = [r for r in rollouts if r.problem_id not in missing]
+                if not rollouts:
+                    continue
+                where = {"task": task, "split": settings.split, "context": name}
                 accuracy = statistics.fmean(rollout.reward for rollout in rollouts)
                 self._tell("eval", state, {**where, "accuracy": accuracy, "n": len(rollouts)})
 
-    def _sample(
-        self, phase: Phase, stage: Stage, asks: Sequence[Ask], done: int, total: int
-    ) -> list[Rollout]:
+    def _sample(self, phase: Phase, asks: Sequence[Ask], done: int, total: int) -> list[Rollout]:
         """Sample and grade, reporting progress and listening for interruptions."""
 
         def on_finished(count: int) -> None:
@@ -206,7 +213,7 @@ class FastSlowLoop:
             self.observer.on_progress(phase, done, total)
 
         self.interruption()
-        return sample_rollouts(self.policy, stage.task, asks, on_finished)
+        return sample_rollouts(self.policy, self.curriculum.grade, asks, on_finished)
 
     def _checkpoint_due(self, state: LoopState, stage: Stage) -> bool:
         every = self.config.log.checkpoint_every

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from fastslow.curriculum import Curriculum
 from fastslow.fast.protocol import Evolution
 from fastslow.slow.advantages import has_signal
 from fastslow.types import Group, Rollout
@@ -20,6 +21,16 @@ def reward_measures(groups: Sequence[Group]) -> dict[str, Any]:
         measures["reward/mean"] = statistics.fmean(rewards)
         measures["reward/std"] = statistics.pstdev(rewards)
     return measures
+
+
+def task_measures(groups: Sequence[Group], curriculum: Curriculum) -> dict[str, float]:
+    """Mean reward of each task in a batch, in a run that has several tasks."""
+    if len(curriculum.names) == 1:
+        return {}
+    rewards: dict[str, list[float]] = {}
+    for group in groups:
+        rewards.setdefault(curriculum.task_of(group.problem), []).extend(group.rewards)
+    return {f"reward/mean/{task}": statistics.fmean(some) for task, some in rewards.items() if some}
 
 
 def evolution_measures(evolution: Evolution) -> dict[str, Any]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fastslow.errors import InputError
 from fastslow.policy.protocol import Policy, SampleRequest
-from fastslow.tasks.protocol import Task
-from fastslow.types import Context, Group, Problem, Rollout
+from fastslow.types import Completion, Context, Group, Problem, Rollout, Verdict
+
+log = logging.getLogger("fastslow.rollouts")
+
+Grade = Callable[[Sequence[tuple[Problem, str]]], list[Verdict]]
+"""Grades completions of problems, in order."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +61,18 @@ def plan_rollouts(
 
 
 def group_by_problem(problems: Sequence[Problem], rollouts: Sequence[Rollout]) -> list[Group]:
-    """One group per problem, over all contexts, in the order of ``problems``."""
+    """One group per problem, over all contexts, in the order of ``problems``; rollouts of other
+    problems are passed over."""
     members: dict[str, list[Rollout]] = {problem.id: [] for problem in problems}
     for rollout in rollouts:
-        members[rollout.problem_id].append(rollout)
+        if rollout.problem_id in members:
+            members[rollout.problem_id].append(rollout)
     return [Group(problem, tuple(members[problem.id])) for problem in problems]
 
 
 def sample_rollouts(
     policy: Policy,
-    task: Task,
+    grade: Grade,
     asks: Sequence[Ask],
     on_finished: Callable[[int], None] = lambda count: None,
 ) -> list[Rollout]:
@@ -74,43 +80,65 @@ def sample_rollouts(
 
     Asks of the same problem under the same context share one prompt.
 
+    A prompt that leaves no room for a completion in the model's window is logged as an error and
+    not sampled: its rollout has no tokens, scores 0, and says why in its feedback.
+
     Raises:
-        InputError: a prompt leaves no room for a completion in the model's window.
         ValueError: a context shows the problem that is asked under it.
     """
     requests: dict[tuple[str, str], list[int]] = {}
     for number, ask in enumerate(asks):
         requests.setdefault((ask.problem.id, ask.context.digest), []).append(number)
-    prompts = [
-        SampleRequest(
-            prompt_ids=_prompt(policy, asks[numbers[0]]),
-            seeds=tuple(asks[number].seed for number in numbers),
-        )
-        for numbers in requests.values()
-    ]
-    sampled = policy.sample(prompts, on_finished=on_finished)
-    rollouts: dict[int, Rollout] = {}
-    for numbers, completions in zip(requests.values(), sampled, strict=True):
-        for number, completion in zip(numbers, completions, strict=True):
-            ask = asks[number]
-            rollouts[number] = Rollout(
-                problem_id=ask.problem.id,
-                context=ask.context.digest,
-                completion=completion,
-                verdict=task.grade(ask.problem, completion.text),
-            )
+    refused: dict[int, Rollout] = {}
+    prompts: list[SampleRequest] = []
+    places: list[int] = []
+    for numbers in requests.values():
+        ask = asks[numbers[0]]
+        prompt = _prompt(policy, ask)
+        if reason := _too_long(policy, ask, prompt):
+            log.error("%s", reason)
+            refused |= dict.fromkeys(numbers, _unsampled(policy, ask, prompt, reason))
+            continue
+        prompts.append(SampleRequest(prompt, tuple(asks[number].seed for number in numbers)))
+        places += numbers
+    sampled = policy.sample(prompts, on_finished=on_finished) if prompts else []
+    completions = [completion for some in sampled for completion in some]
+    verdicts = grade(
+        [
+            (asks[number].problem, completion.text)
+            for number, completion in zip(places, completions, strict=True)
+        ]
+    )
+    rollouts = refused | {
+        number: Rollout(asks[number].problem.id, asks[number].context.digest, completion, verdict)
+        for number, completion, verdict in zip(places, completions, verdicts, strict=True)
+    }
     return [rollouts[number] for number in range(len(asks))]
+
+
+def left_out(rollouts: Sequence[Rollout]) -> set[str]:
+    """Ids of the problems of which some rollout could not be sampled."""
+    return {rollout.problem_id for rollout in rollouts if not rollout.is_sampled}
 
 
 def _prompt(policy: Policy, ask: Ask) -> tuple[int, ...]:
     if ask.context.shows(ask.problem):
         raise ValueError(f"context {ask.context.digest} shows problem {ask.problem.id!r}")
-    prompt = policy.encode(ask.context, ask.problem.question)
-    if len(prompt) + policy.max_tokens > policy.window:
-        raise InputError(
-            f"problem {ask.problem.id!r} makes a prompt of {len(prompt)} tokens under context "
-            f"{ask.context.digest}; with policy.max_tokens, {policy.max_tokens}, that is more than "
-            f"the model's window of {policy.window}: leave the problem out, lower "
-            "policy.max_tokens or allow less context (fast.demonstrations.max_tokens)"
-        )
-    return prompt
+    return policy.encode(ask.context, ask.problem.question)
+
+
+def _too_long(policy: Policy, ask: Ask, prompt: tuple[int, ...]) -> str | None:
+    """Why the prompt cannot be sampled from, if it cannot."""
+    if len(prompt) + policy.max_tokens <= policy.window:
+        return None
+    return (
+        f"problem {ask.problem.id!r} is left out: it makes a prompt of {len(prompt)} tokens under "
+        f"context {ask.context.digest}, which with policy.max_tokens, {policy.max_tokens}, is more "
+        f"than the model's window of {policy.window}. Shorten the problem, lower "
+        "policy.max_tokens or allow less context (fast.demonstrations.max_tokens)"
+    )
+
+
+def _unsampled(policy: Policy, ask: Ask, prompt: tuple[int, ...], reason: str) -> Rollout:
+    nothing = Completion(prompt, (), (), "", finished=False, policy_version=policy.version)
+    return Rollout(ask.problem.id, ask.context.digest, nothing, Verdict(0.0, reason))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fastslow import config as configuration
 from fastslow.config import EvalConfig, RunConfig
-from fastslow.data import ProblemOrder
+from fastslow.curriculum import Curriculum
+from fastslow.data import BatchOrder, ProblemOrder, Shares
 from fastslow.errors import InputError
 from fastslow.fast import factory
 from fastslow.fast.llm import Ask as AskReflector
@@ -75,13 +78,16 @@ def train(
     """
     source = str(config) if isinstance(config, (str, Path)) else "config"
     config = _as_config(config, overrides)
-    stages = build_stages(config, source)
+    curriculum = build_curriculum(config, source)
+    stages = build_stages(config, curriculum, source)
     path = config.log.folder / config.run_name
     refuse_used(path)  # told now, not after the model was loaded
     policy = build_policy(config, trainable=config.uses_slow)
     optimizer = _optimizer(config, policy, reflect)
     with RunFolder.create(path, config) as folder:
-        return _run(config, stages, policy, optimizer, folder, _beginning(folder), console)
+        return _run(
+            config, curriculum, stages, policy, optimizer, folder, _beginning(folder), console
+        )
 
 
 def resume(
@@ -94,7 +100,8 @@ def resume(
     """
     with RunFolder.open(Path(path)) as folder:
         config = folder.config
-        stages = build_stages(config, str(folder.path / CONFIG))
+        curriculum = build_curriculum(config, str(folder.path / CONFIG))
+        stages = build_stages(config, curriculum, str(folder.path / CONFIG))
         policy = build_policy(config, trainable=config.uses_slow)
         optimizer = _optimizer(config, policy, reflect)
         saved = folder.latest_checkpoint()
@@ -102,7 +109,7 @@ def resume(
         if saved is not None:
             policy.load(saved.path)
         state = saved.state if saved is not None else _beginning(folder)
-        return _run(config, stages, policy, optimizer, folder, state, console)
+        return _run(config, curriculum, stages, policy, optimizer, folder, state, console)
 
 
 def evaluate(path: Path | str, settings: EvalConfig, observer: Observer) -> None:
@@ -118,10 +125,12 @@ def evaluate(path: Path | str, settings: EvalConfig, observer: Observer) -> None
         raise InputError(f"{path}: has no checkpoint yet: `fastslow resume {path}` makes one")
     policy = build_policy(config, trainable=False)
     policy.load(saved.path)
-    with Interruption() as interruption:
+    curriculum = build_curriculum(config, str(path / CONFIG))
+    with Interruption() as interruption, curriculum.isolated():
         loop = FastSlowLoop(
             config=config,
-            stages=build_stages(config, str(path / CONFIG)),
+            curriculum=curriculum,
+            stages=build_stages(config, curriculum, str(path / CONFIG)),
             policy=policy,
             optimizer=None,  # nothing evolves here, so no reflection model need be at hand
             seed_context=seed_population(config).best.context,
@@ -138,34 +147,57 @@ def seed_population(config: RunConfig) -> Population:
     return Population((Candidate(Context(config.context.instructions, turns)),))
 
 
-def build_stages(config: RunConfig, source: str = "config") -> list[Stage]:
-    """Every stage with its task and the order of its problems. Raises: InputError."""
-    seed_context = seed_population(config).best.context
+def build_curriculum(config: RunConfig, source: str = "config") -> Curriculum:
+    """Every task of the run. Raises: InputError."""
+    return Curriculum(
+        {name: registry.create(task, config.seed, source) for name, task in config.tasks.items()}
+    )
+
+
+def build_stages(config: RunConfig, curriculum: Curriculum, source: str = "config") -> list[Stage]:
+    """Every stage with the order of its problems.
+
+    Raises:
+        InputError: a task has no problems to train on or evaluate, or too few of them.
+    """
     stages: list[Stage] = []
-    names: dict[str, str] = {}
     start = 0
     for number, stage in enumerate(config.all_stages):
-        task = registry.create(stage.task, config.seed, source)
-        # One name per task, so that stages which return to a task share it in the metrics.
-        name = names.setdefault(stage.task.model_dump_json(), stage.task.label)
-        if list(names.values()).count(name) > 1:
-            name = names[stage.task.model_dump_json()] = f"{stage.task.label}-{number + 1}"
         try:
+            tasks = tuple(config.task_name(share.task) for share in stage.shares)
             if config.eval.problems:
-                task.problems(config.eval.split)  # says now if there are none
-            order = ProblemOrder(
-                task.problems("train"),
-                config.slow.problems,
-                config.fast.pool if config.reserves_pool else 0,
-                seed_context,
-                derive_seed(config.seed, "order", number),
-                name,
-            )
+                for task in tasks:
+                    curriculum.problems(task, config.eval.split)  # says now if there are none
+            order = _order(config, curriculum, number, tasks)
         except InputError as error:
             raise InputError(f"{source}: {error}") from None
-        stages.append(Stage(name, task, order, start, start + stage.steps))
+        stages.append(Stage(tasks, order, start, start + stage.steps))
         start += stage.steps
     return stages
+
+
+def _order(
+    config: RunConfig, curriculum: Curriculum, number: int, tasks: Sequence[str]
+) -> BatchOrder:
+    """The batches of stage ``number``, and of each task its part of the pool."""
+    weights = [share.weight for share in config.all_stages[number].shares]
+    shares = Shares(weights, config.slow.problems)
+    pool = config.fast.pool if config.reserves_pool else 0
+    return BatchOrder(
+        [
+            ProblemOrder(
+                curriculum.problems(name, "train"),
+                partial(shares.size, task),
+                shares.most(task),
+                math.ceil(pool * shares.fractions[task]),
+                seed_population(config).best.context,
+                # A task that is mixed with others is not shuffled as they are.
+                derive_seed(config.seed, "order", number, *([name] if len(tasks) > 1 else [])),
+                name,
+            )
+            for task, name in enumerate(tasks)
+        ]
+    )
 
 
 def build_policy(config: RunConfig, *, trainable: bool) -> Policy:
@@ -203,6 +235,7 @@ def _as_config(
 
 def _run(
     config: RunConfig,
+    curriculum: Curriculum,
     stages: list[Stage],
     policy: Policy,
     optimizer: ContextOptimizer | None,
@@ -215,8 +248,10 @@ def _run(
         if console:
             observers.append(stack.enter_context(Console(config)))
         interruption = stack.enter_context(Interruption())
+        stack.enter_context(curriculum.isolated())
         loop = FastSlowLoop(
             config=config,
+            curriculum=curriculum,
             stages=stages,
             policy=policy,
             optimizer=optimizer,

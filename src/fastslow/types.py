@@ -198,6 +198,11 @@ class Rollout:
     def reward(self) -> float:
         return self.verdict.score
 
+    @property
+    def is_sampled(self) -> bool:
+        """Whether there was room to sample it: a prompt may fill the model's window."""
+        return bool(self.completion.token_ids)
+
 
 @dataclass(frozen=True)
 class Group:

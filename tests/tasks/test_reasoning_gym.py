@@ -13,6 +13,7 @@ from reasoning_gym.factory import DATASETS
 from fastslow.config import TaskConfig
 from fastslow.errors import InputError
 from fastslow.tasks import Task, create
+from fastslow.tasks.grading import Graders
 from fastslow.tasks.reasoning_gym import ReasoningGym
 from fastslow.tasks.screen import EVALUATORS, SCREENS, is_arithmetic, is_literal_or_no_python
 from fastslow.types import SPLITS
@@ -171,17 +172,19 @@ def test_what_scorers_may_be_shown(text: str, arithmetic: bool, literal: bool) -
     assert is_literal_or_no_python(text) is literal
 
 
-def test_a_scorer_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_grades_in_another_process_and_a_scorer_that_does_not_end_is_stopped() -> None:
     task = gym("countdown", train=2, validation=1, test=0)
-    assert isinstance(task, ReasoningGym)
-    assert task._worker is not None
-    monkeypatch.setattr(task._worker, "_seconds", 1.0)
+    task.grading_seconds = 1.0
     problem = task.problems("train")[0]
-    verdict = task.grade(problem, "<answer>9**9**9**9</answer>")
-    assert verdict.score == 0.0
-    assert "did not come to an end" in verdict.feedback
-    monkeypatch.setattr(task._worker, "_seconds", 60.0)
-    assert task.demonstrate(problem) is not None  # a new process serves the next answer
+    worked = task.demonstrate(problem)
+    assert worked is not None
+    with Graders(task, workers=1) as graders:
+        endless, right = graders.grade(
+            [(problem, "<answer>9**9**9**9</answer>"), (problem, worked)]
+        )
+    assert endless.score == 0.0
+    assert "longer than 1 seconds" in endless.feedback
+    assert right == task.grade(problem, worked)
 
 
 @pytest.mark.parametrize("dataset", ["chain_sum", "spiral_matrix", "maze", "calendar_arithmetic"])

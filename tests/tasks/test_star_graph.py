@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from fastslow.config import TaskConfig
 from fastslow.errors import InputError
 from fastslow.tasks import Task, create
-from fastslow.tasks.star_graph import WORDS, Star, draw_star, first_mistake
+from fastslow.tasks.star_graph import PRESETS, WORDS, Star, draw_star, first_mistake
 from fastslow.types import SPLITS
 
 
@@ -100,6 +101,30 @@ def test_words_as_labels() -> None:
     assert set(problem.reference.path) <= set(WORDS[:50])
 
 
+def size(star: Star) -> tuple[int, int]:
+    return sum(near == star.path[0] for near, _ in star.edges), len(star.path)
+
+
+def test_levels_have_equal_parts_of_every_split() -> None:
+    task = star_graph(levels=[[2, 3], [4, 3], [3, 5]], nodes=60, train=30, validation=6, test=9)
+    for split in SPLITS:
+        sizes = Counter(size(problem.reference) for problem in task.problems(split))
+        assert set(sizes) == {(2, 3), (4, 3), (3, 5)}
+        assert len(set(sizes.values())) == 1
+
+
+def test_presets_are_the_papers_protocols() -> None:
+    found = {
+        preset: {size(p.reference) for p in star_graph(preset=preset).problems("train")}
+        for preset in PRESETS
+    }
+    assert found == {
+        "zero-reward": {(10, 10)},
+        "zero-reward-mixed": {(5, 5), (10, 10)},
+        "fast-slow": {(5, 5)},
+    }
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -107,6 +132,12 @@ def test_words_as_labels() -> None:
         ({"nodes": 3}, "nodes is 3, .* 7 nodes"),
         ({"labels": "words", "nodes": 999}, "found 999 nodes"),
         ({"node": 9}, "did you mean 'nodes'"),
+        ({"levels": []}, r"task\.levels: .*at least 1"),
+        ({"levels": [[3, 3], [5, 1]]}, r"task\.levels.*found 1"),
+        ({"levels": [[3, 3], [5, 5]], "nodes": 20}, "d = 5 and l = 5 has 21 nodes"),
+        ({"levels": [[3, 3]], "l": 5}, "l and levels all say which stars to draw"),
+        ({"preset": "fast-slow", "levels": [[3, 3]]}, "levels and preset all say"),
+        ({"preset": "paper"}, "task.preset: .*'fast-slow'; found 'paper'"),
     ],
 )
 def test_wrong_options_are_explained(options: dict[str, Any], message: str) -> None:

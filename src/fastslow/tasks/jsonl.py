@@ -86,7 +86,6 @@ class Jsonl(Task):
 
     def __init__(self, options: JsonlOptions) -> None:
         self._options = options
-        self._matches = _VERIFIERS[options.verifier]
         shared = self._read(options.path)
         lines = len(shared)
         random.Random(options.data_seed).shuffle(shared)
@@ -117,7 +116,8 @@ class Jsonl(Task):
     def grade(self, problem: Problem, completion: str) -> Verdict:
         reference: Reference = problem.reference
         answer = extract_answer(completion)
-        if answer is not None and self._matches(answer, reference.answer, self._options.tolerance):
+        matches = _VERIFIERS[self._options.verifier]
+        if answer is not None and matches(answer, reference.answer, self._options.tolerance):
             return Verdict(1.0, f"Right: {tagged(reference.answer)}")
         return Verdict(
             0.0,

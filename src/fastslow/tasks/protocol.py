@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
+from fastslow.tasks.splits import Splits
 from fastslow.types import Problem, Split, Verdict
 
 
@@ -12,9 +14,19 @@ class Task(ABC):
     """A source of problems and the verifier that grades completions of them.
 
     Subclass it, register it with ``@register("name", ConfigModel)`` and name it in ``[task]``.
+
+    Runs grade in processes of their own (``tasks.grading``), to which the task travels by pickle.
+    ``__getstate__`` decides what it takes along; left to itself, all but its ``Splits``.
+
+    Attributes:
+        name: what it is called in ``[task]``.
+        grading_seconds: time for one verdict, on the clock; beyond it the completion scores 0.
+        grading_bytes: memory for one verdict, beyond what the task itself takes up.
     """
 
     name: str
+    grading_seconds: float = 10.0
+    grading_bytes: int = 2 * 2**30
 
     @abstractmethod
     def problems(self, split: Split) -> Sequence[Problem]:
@@ -30,3 +42,12 @@ class Task(ABC):
         The default is None: no demonstrations can be made for this task.
         """
         return None
+
+    def warm_up(self) -> None:  # noqa: B027 - few tasks need it
+        """Import and build what ``grade`` needs, before any verdict's time begins to count.
+
+        Called once in the process from which the graders are forked.
+        """
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if not isinstance(value, Splits)}

@@ -9,6 +9,8 @@ import difflib
 import io
 import json
 import logging
+import math
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,20 +21,14 @@ from fastslow.errors import InputError
 from fastslow.tasks.answers import excerpt, extract_answer, lesson, tagged
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.registry import register
-from fastslow.tasks.screen import EVALUATORS, SCREENS, is_arithmetic
+from fastslow.tasks.screen import EVALUATORS, SCREENS
 from fastslow.tasks.splits import Splits
-from fastslow.tasks.worker import ScoreWorker, safe_score
 from fastslow.types import Problem, Split, Verdict
 
 logger = logging.getLogger("fastslow.tasks")
 
 LIMIT = 20_000
 """Characters of an answer, at most: a longer one scores 0 unread."""
-
-_UNBOUNDED = frozenset(
-    {"coin_flip", "rubiks_cube", *(name for name in SCREENS if SCREENS[name] is is_arithmetic)}
-)
-"""Datasets whose scorers a short answer can keep busy for ever: algebra, exponents, repetition."""
 
 _OURS = frozenset({"size", "seed"})
 """Parameters of every dataset that follow from the options of the task."""
@@ -74,19 +70,28 @@ class ReasoningGym(Task):
         _refuse_unscreened(name, dataset_class)
         # Few distinct questions, as in sums of single digits, repeat themselves: draw some more.
         self._draws = 4 * (options.train + options.validation + options.test) + 64
-        config = _dataset_config(name, config_class, options, size=self._draws)
-        self._dataset = _build(name, dataset_class, config)
+        self._config = _dataset_config(name, config_class, options, size=self._draws)
+        self._dataset = _build(name, dataset_class, self._config)
         self._dataset_name = name
-        self._screen = SCREENS.get(name)
-        self._worker = (
-            ScoreWorker(name, dataclasses.replace(config, size=1)) if name in _UNBOUNDED else None
-        )
         stream = self._generate()
         self._splits = Splits(
             {"train": stream, "validation": stream, "test": stream},
             {"train": options.train, "validation": options.validation, "test": options.test},
             f"{self.name} ({name})",
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The dataset itself may hold functions, and has problems that grading does not need.
+        return {
+            "_dataset_name": self._dataset_name,
+            "_config": dataclasses.replace(self._config, size=1),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        from reasoning_gym.factory import DATASETS
+
+        vars(self).update(state)
+        self._dataset = DATASETS[self._dataset_name][0](config=self._config)
 
     def problems(self, split: Split) -> Sequence[Problem]:
         return self._splits[split]
@@ -112,16 +117,10 @@ class ReasoningGym(Task):
         """The dataset's own score of an answer, within [0, 1], and a remark on it."""
         if len(answer) > LIMIT:
             return 0.0, f"The answer is longer than {LIMIT} characters and was not read."
-        if self._screen is not None and not self._screen(answer):
+        screen = SCREENS.get(self._dataset_name)
+        if screen is not None and not screen(answer):
             return 0.0, "The answer is no plain expression of the kind that was asked for."
-        try:
-            if self._worker is not None:
-                score = self._worker.score(answer, entry)
-            else:
-                # A copy: some scorers write into what they are given.
-                score = safe_score(self._dataset, answer, copy.deepcopy(entry))
-        except TimeoutError as error:
-            return 0.0, f"The answer could not be scored: {error}."
+        score = _safe_score(self._dataset, answer, entry)
         if score != score:
             return 0.0, "The scorer could not read the answer: it is not in the form asked for."
         score = min(max(score, 0.0), 1.0)
@@ -139,6 +138,19 @@ class ReasoningGym(Task):
                 )  # fmt: skip
                 return
             yield Problem(f"{self._dataset_name}-{index}", entry["question"], entry)
+
+
+def _safe_score(dataset: Any, answer: str, entry: dict[str, Any]) -> float:
+    """``dataset.score_answer`` without what it prints or warns of; NaN if it raises."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # A copy: some scorers write into what they are given.
+            return float(dataset.score_answer(answer, copy.deepcopy(entry)))
+    except MemoryError:
+        raise  # that is no fault of the answer's form
+    except Exception:  # whatever a scorer trips over in a text that a model wrote
+        return math.nan
 
 
 def _refuse_unscreened(name: str, dataset_class: type) -> None:

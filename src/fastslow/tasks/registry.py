@@ -45,9 +45,21 @@ from fastslow.tasks.protocol import Task
 _BUILT_IN = {
     "reasoning_gym": "fastslow.tasks.reasoning_gym",
     "star_graph": "fastslow.tasks.star_graph",
+    "math": "fastslow.tasks.math",
+    "hover": "fastslow.tasks.hover",
+    "physics": "fastslow.tasks.sciknoweval",
+    "chemistry": "fastslow.tasks.sciknoweval",
+    "biology": "fastslow.tasks.sciknoweval",
+    "materials": "fastslow.tasks.sciknoweval",
+    "verifiers": "fastslow.tasks.environments",
     "jsonl": "fastslow.tasks.jsonl",
+    "codeio": "fastslow.tasks.codeio",
+    "livecodebench": "fastslow.tasks.livecodebench",
 }
 """Modules of the built-in tasks, each imported when first asked for."""
+
+_PREFIX = "fastslow_task_"
+"""Begins the names of modules that were loaded from a file, by its path."""
 
 TaskClass = TypeVar("TaskClass", bound=type[Task])
 
@@ -140,9 +152,7 @@ def _find(name: str, source: str) -> _Entry:
 def _find_class(name: str, source: str) -> _Entry:
     where, _, class_name = name.rpartition(":")
     try:
-        module = (
-            _load_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
-        )
+        module = load_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
     except FastslowError:
         raise
     except Exception as error:  # whatever the user's own module raises while it is imported
@@ -169,10 +179,16 @@ def _is_own_task(value: object) -> bool:
     return isinstance(value, type) and issubclass(value, Task) and value is not Task
 
 
-def _load_file(path: Path) -> ModuleType:
+def loaded_files() -> tuple[str, ...]:
+    """The files that ``load_file`` loaded: another process that does so knows their classes."""
+    modules = [module for name, module in sys.modules.items() if name.startswith(_PREFIX)]
+    return tuple(str(module.__file__) for module in modules)
+
+
+def load_file(path: Path) -> ModuleType:
     """The module in a file, executed once per process, so that its classes stay the same."""
     path = path.resolve()
-    name = f"fastslow_task_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = f"{_PREFIX}{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

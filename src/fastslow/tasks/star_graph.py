@@ -3,6 +3,9 @@
 A source node has d arms; a path from the source to an arm's end has l nodes, both included. The
 edges are listed in random order and the task is to name the path to one given end. Reading the
 edges forwards, the first hop is a guess among d; reading them backwards from the goal it is not.
+
+That paper calls a star "Degree-d-Path-l". A curriculum over (d, l) is one of ``levels`` within the
+task, or of stages and mixes of several of these tasks.
 """
 
 from __future__ import annotations
@@ -38,16 +41,36 @@ _WORDS = """
 WORDS = tuple(_WORDS.split())
 """Short, common and distinct: most are one token to any tokenizer."""
 
+AtLeastTwo = Annotated[int, Field(ge=2)]
+
+Level = tuple[AtLeastTwo, AtLeastTwo]
+"""(d, l)."""
+
+PRESETS: dict[str, tuple[Level, ...]] = {
+    "zero-reward": ((10, 10),),
+    "zero-reward-mixed": ((5, 5), (10, 10)),
+    "fast-slow": ((5, 5),),
+}
+"""Protocols of papers. "zero-reward" is the star that nothing tried in arXiv 2510.03971 learns when
+it is trained on alone, "zero-reward-mixed" its remedy, as many easier stars. For "fast-slow" (arXiv
+2605.12484: base reward 0, FST leaves it at about step 50, RL at step 250) d and l are unknown:
+(5, 5) is our choice, a star that small models do not solve unaided."""
+
 
 class StarGraphOptions(Section):
-    """Options of the task "star_graph"."""
+    """Options of the task "star_graph". The graphs are those of ``preset``, of ``levels``, or of
+    ``d`` and ``l``."""
 
-    d: Annotated[int, Field(ge=2)] = 3
+    d: AtLeastTwo = 3
     """Arms of the star."""
-    l: Annotated[int, Field(ge=2)] = 3  # noqa: E741 - the paper's letter
+    l: AtLeastTwo = 3  # noqa: E741 - the paper's letter
     """Nodes of a path from the source to the end of an arm, both included."""
+    levels: Annotated[tuple[Level, ...], Field(min_length=1)] | None = None
+    """Pairs [d, l], to which the problems of every split belong in equal parts."""
+    preset: Literal["zero-reward", "zero-reward-mixed", "fast-slow"] | None = None
+    """Levels by the name of a paper's protocol (see ``PRESETS``)."""
     nodes: Positive | None = None
-    """N, the labels that a graph's nodes are drawn from; None: as many as the star has nodes."""
+    """N, the labels that a graph's nodes are drawn from; None: as many as its star has nodes."""
     labels: Literal["numbers", "words"] = "numbers"
     """Numbers from 0 to N - 1, or N short English words."""
     train: Positive = 1024
@@ -57,25 +80,44 @@ class StarGraphOptions(Section):
     """The data depend on this and not on the run's seed."""
 
     @property
-    def star_nodes(self) -> int:
-        return self.d * (self.l - 1) + 1
+    def graphs(self) -> tuple[Level, ...]:
+        """The levels that there are, whichever way they were given."""
+        if self.preset is not None:
+            return PRESETS[self.preset]
+        return self.levels or ((self.d, self.l),)
 
-    @property
-    def label_count(self) -> int:
-        return self.nodes or self.star_nodes
+    def vocabulary(self, level: Level) -> list[str]:
+        """The labels that nodes of a level's stars are drawn from."""
+        count = self.nodes or star_nodes(level)
+        if self.labels == "words":
+            return list(WORDS[:count])
+        return [str(number) for number in range(count)]
+
+    @model_validator(mode="after")
+    def _one_way_to_say_it(self) -> StarGraphOptions:
+        size = [key for key in ("d", "l") if key in self.model_fields_set]
+        ways = [", ".join(size)] * bool(size)
+        ways += [key for key in ("levels", "preset") if getattr(self, key) is not None]
+        if len(ways) > 1:
+            raise ValueError(
+                f"{' and '.join(ways)} all say which stars to draw: set d and l, levels or preset"
+            )
+        return self
 
     @model_validator(mode="after")
     def _labels_suffice(self) -> StarGraphOptions:
-        if self.label_count < self.star_nodes:
-            raise ValueError(
-                f"nodes is {self.nodes}, but a star of d = {self.d} and l = {self.l} has "
-                f"{self.star_nodes} nodes: set nodes to at least that"
-            )
-        if self.labels == "words" and self.label_count > len(WORDS):
-            raise ValueError(
-                f'labels is "words", of which there are {len(WORDS)}; found {self.label_count} '
-                'nodes. Set fewer nodes, d or l, or labels = "numbers"'
-            )
+        for level in self.graphs:
+            needed, (d, l) = star_nodes(level), level  # noqa: E741
+            if self.nodes is not None and self.nodes < needed:
+                raise ValueError(
+                    f"nodes is {self.nodes}, but a star of d = {d} and l = {l} has {needed} nodes: "
+                    "set nodes to at least that"
+                )
+            if self.labels == "words" and (self.nodes or needed) > len(WORDS):
+                raise ValueError(
+                    f'labels is "words", of which there are {len(WORDS)}; found '
+                    f'{self.nodes or needed} nodes. Set fewer nodes, d or l, or labels = "numbers"'
+                )
         return self
 
 
@@ -122,17 +164,20 @@ class StarGraph(Task):
         options = self._options
         total = options.train + options.validation + options.test
         rng = random.Random(options.data_seed)
-        if options.labels == "numbers":
-            labels = [str(number) for number in range(options.label_count)]
-        else:
-            labels = list(WORDS[: options.label_count])
-        for _ in range(4 * total + 64):  # small stars repeat themselves
-            yield _problem(draw_star(options.d, options.l, labels, rng))
+        levels = [(*level, options.vocabulary(level)) for level in options.graphs]
+        for number in range(4 * total + 64):  # small stars repeat themselves
+            yield _problem(draw_star(*levels[number % len(levels)], rng))
+
+
+def star_nodes(level: Level) -> int:
+    """Nodes of a level's star."""
+    d, l = level  # noqa: E741
+    return d * (l - 1) + 1
 
 
 def draw_star(d: int, l: int, labels: Sequence[str], rng: random.Random) -> Star:  # noqa: E741
     """A star of ``d`` arms and ``l`` nodes a path, its labels drawn without replacement."""
-    source, *rest = rng.sample(labels, d * (l - 1) + 1)
+    source, *rest = rng.sample(labels, star_nodes((d, l)))
     arms = [(source, *rest[arm * (l - 1) : (arm + 1) * (l - 1)]) for arm in range(d)]
     edges = [edge for arm in arms for edge in pairwise(arm)]
     rng.shuffle(edges)

@@ -1,0 +1,282 @@
+"""What all benchmarks share: the workload, the machine's peak, tables and results."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import resource
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from fastslow.config import PolicyConfig, SlowConfig
+from fastslow.models import load_model
+from fastslow.policy.local import LocalPolicy
+from fastslow.policy.protocol import SampleRequest
+from fastslow.seeding import derive_seed
+from fastslow.types import Completion, Context, Datum, Demonstration
+
+RESULTS = Path(__file__).parent / "results"
+MODEL = "smollm2-135m"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a result.
+
+    Attributes:
+        shape: what was computed.
+        measure: what was measured, with its unit.
+        ours: median.
+        theirs: median of what it is held against; None where that was not run, and why in settings.
+        ratio: how many times better ours is; None without theirs.
+        settings: everything needed to run it again, and every single measurement.
+    """
+
+    shape: str
+    measure: str
+    ours: float
+    theirs: float | None
+    ratio: float | None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def device_name() -> str:
+    """The device as a part of a file's name."""
+    if torch.cuda.is_available():
+        name = torch.cuda.get_device_name()
+    else:
+        name = f"cpu{torch.get_num_threads()}-{_processor()}"
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists() and (found := re.search(r"model name\s*: (.*)", cpuinfo.read_text())):
+        return found[1]
+    return platform.processor() or platform.machine()
+
+
+def publish(name: str, title: str, rows: Sequence[Row]) -> Path:
+    """Print the rows as a table and write them to ``results/NAME.<device>.json``."""
+    table = Table("shape", "measure", "ours", "theirs", "ratio", title=title)
+    for row in rows:
+        theirs, ratio = (
+            "-" if value is None else f"{value:.3g}" for value in (row.theirs, row.ratio)
+        )
+        table.add_row(row.shape, row.measure, f"{row.ours:.3g}", theirs, ratio)
+    Console(width=150).print(table)
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.{device_name()}.json"
+    path.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    print(path)
+    return path
+
+
+def median(values: Sequence[float]) -> float:
+    return statistics.median(values)
+
+
+def timed(action: Callable[[], Any]) -> float:
+    """Seconds that an action takes."""
+    started = time.perf_counter()
+    action()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in ("torch", "transformers", "trl", "fastslow")}
+
+
+def matrix_peak(size: int = 2048, repeats: int = 8) -> dict[str, float]:
+    """FLOP/s of fp32 products of square matrices, by each library that torch brings along."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    products: dict[str, Callable[[], Any]] = {"torch.mm": lambda: a @ b}
+    if torch.backends.mkldnn.is_available():
+        products["oneDNN"] = lambda: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
+    return {
+        name: 2 * size**3 / min(timed(product) for _ in range(repeats))
+        for name, product in products.items()
+    }
+
+
+def peak_memory() -> float:
+    """Largest resident memory of this process so far, since it was last reset, in GiB."""
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        return int(found[1]) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def reset_peak_memory() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One step of training.
+
+    Attributes:
+        name: what it is called in the tables.
+        contexts: K.
+        demonstrations: solved problems in each context.
+        problems: P.
+        group: G, rollouts of a problem, over all contexts.
+        max_tokens: of a completion.
+        end: whether completions end where the model ends its turn; otherwise all have max_tokens.
+    """
+
+    name: str
+    contexts: int
+    demonstrations: int
+    problems: int
+    group: int
+    max_tokens: int
+    end: bool = True
+
+    def population(self) -> list[Context]:
+        """Contexts that show how sums of two numbers below 100 are answered."""
+        return [
+            Context(
+                "Answer the question. Give the final answer between <answer> and </answer>.",
+                tuple(
+                    Demonstration(_question(a, b), f"<answer>{a + b}</answer>")
+                    for a, b in _pairs(f"context {number}", self.demonstrations)
+                ),
+            )
+            for number in range(self.contexts)
+        ]
+
+    def questions(self) -> list[str]:
+        return [_question(a, b) for a, b in _pairs("problems", self.problems)]
+
+    def answers(self) -> list[str]:
+        return [f"<answer>{a + b}</answer>" for a, b in _pairs("problems", self.problems)]
+
+
+def _pairs(place: str, count: int) -> list[tuple[int, int]]:
+    seeds = [derive_seed(0, place, number) for number in range(count)]
+    return [(10 + seed % 90, 10 + seed // 90 % 90) for seed in seeds]
+
+
+def _question(a: int, b: int) -> str:
+    return f"What is {a} plus {b}?"
+
+
+def build_policy(shape: Shape, **slow: Any) -> LocalPolicy:
+    """Full fine-tuning in fp32, without a KL term, as TRL's default."""
+    model, tokenizer = load_model(MODEL)
+    return LocalPolicy(
+        model,
+        tokenizer,
+        PolicyConfig(max_tokens=shape.max_tokens),
+        SlowConfig(kl=0.0, lr=1e-6, warmup=0, **slow),
+        trainable=True,
+    )
+
+
+class Step:
+    """One step of ours, rollouts and update, again and again with fresh seeds.
+
+    Args:
+        policy: it samples and learns.
+        shape: of the step.
+        verify: None to give every group variance, whatever the answers, so that nothing is left out
+            of the update; or whether a completion of the n-th problem is right: groups without
+            variance are then left out, as in training.
+    """
+
+    def __init__(
+        self,
+        policy: LocalPolicy,
+        shape: Shape,
+        verify: Callable[[int, str], bool] | None = None,
+    ) -> None:
+        self._policy = policy
+        self._shape = shape
+        self._verify = verify
+        self._prompts = [
+            policy.encode(context, question)
+            for question in shape.questions()
+            for context in shape.population()
+        ]
+        if not shape.end:
+            policy._stop_ids = frozenset()
+        self.number = 0
+        self.kept = shape.problems
+
+    @property
+    def prompt_tokens(self) -> float:
+        return statistics.fmean(map(len, self._prompts))
+
+    def __call__(self) -> dict[str, float]:
+        """Take the step; seconds and what it came to."""
+        self.number += 1
+        started = time.perf_counter()
+        completions = self.sample()
+        sampled = time.perf_counter()
+        data = self._data(completions)
+        measures = self._policy.update(data, "cispo") if data else {"tokens/trained": 0.0}
+        self._policy.publish()
+        done = time.perf_counter()
+        tokens = [len(c.token_ids) for some in completions for c in some]
+        return {
+            "seconds": done - started,
+            "seconds/rollout": sampled - started,
+            "seconds/update": done - sampled,
+            "completion_tokens": statistics.fmean(tokens),
+            "tokens/trained": measures["tokens/trained"],
+            "groups/kept": self.kept,
+        }
+
+    def sample(self) -> list[list[Completion]]:
+        """Rollouts of every problem: a list per problem."""
+        shape = self._shape
+        each = shape.group // shape.contexts
+        requests = [
+            SampleRequest(prompt, tuple(derive_seed(self.number, u, i) for i in range(each)))
+            for u, prompt in enumerate(self._prompts)
+        ]
+        flat = self._policy.sample(requests)
+        return [
+            [c for some in flat[n : n + shape.contexts] for c in some]
+            for n in range(0, len(flat), shape.contexts)
+        ]
+
+    def _data(self, completions: Sequence[Sequence[Completion]]) -> list[Datum]:
+        data: list[Datum] = []
+        self.kept = 0
+        for number, group in enumerate(completions):
+            if self._verify is None:
+                rewards = [float(i % 2) for i in range(len(group))]
+            else:
+                rewards = [float(self._verify(number, c.text)) for c in group]
+            spread = statistics.pstdev(rewards)
+            if not spread:
+                continue
+            self.kept += 1
+            mean = statistics.fmean(rewards)
+            tokens = sum(len(c.token_ids) for c in group)
+            data += [
+                Datum(
+                    prompt_ids=c.prompt_ids,
+                    token_ids=c.token_ids,
+                    logprobs=c.logprobs,
+                    advantage=(reward - mean) / spread,
+                    weight=1 / (tokens * len(completions)),
+                    policy_version=c.policy_version,
+                )
+                for c, reward in zip(group, rewards, strict=True)
+            ]
+        return data

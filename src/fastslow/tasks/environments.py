@@ -1,0 +1,248 @@
+"""Single-turn environments of the package ``verifiers``, by name.
+
+An environment is an installed package, in one of two forms: a taskset (verifiers from 0.3 on), or a
+module with ``load_environment`` that returns a ``SingleTurnEnv`` (from 0.1.9 to below 0.4). Its
+rows are the problems and its own reward functions, which may be asynchronous, grade them. What has
+tools, users, several turns or a container is refused.
+
+These reward functions are the code of whoever wrote the environment, and may do what they like with
+a completion: read it before you train on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import math
+from collections.abc import Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from types import ModuleType
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import Field
+
+from fastslow.config import NonNegative, Positive, Section
+from fastslow.errors import InputError
+from fastslow.tasks.answers import excerpt, tagged
+from fastslow.tasks.protocol import Task
+from fastslow.tasks.registry import register
+from fastslow.tasks.splits import Splits
+from fastslow.types import Problem, Split, Verdict
+
+
+class EnvironmentOptions(Section):
+    """Options of the task "verifiers"."""
+
+    environment: str
+    """The name of the installed environment: "gsm8k", "owner/name", "name@version"."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """Its own: keys of a taskset's configuration, or parameters of ``load_environment``."""
+    system_prompt: Literal["question", "leave_out"] = "question"
+    """Where the environment's own system prompt goes: above every question, or nowhere, for a
+    context that says it better."""
+    max_reward: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """The reward that counts as 1; None: the sum of the positive weights of its functions."""
+    train: Positive = 1024
+    """Problems to train on, at most."""
+    validation: Positive = 128
+    """Of the environment's evaluation set where it has one, as ``test``."""
+    test: NonNegative = 128
+
+
+@dataclass(frozen=True)
+class Row:
+    """One problem of an environment.
+
+    Attributes:
+        messages: its prompt, (role, text) each.
+        data: JSON with which the environment scores completions of it.
+        answer: the reference answer, if it has one by that name.
+    """
+
+    messages: tuple[tuple[str, str], ...]
+    data: dict[str, Any]
+    answer: str | None
+
+
+@dataclass(frozen=True)
+class Reward:
+    """What an environment says of a completion: the reward, and what each function said."""
+
+    total: float
+    parts: dict[str, float]
+
+
+class Environment(Protocol):
+    """What an environment is to us, whichever its form.
+
+    Attributes:
+        has_evaluation: whether it keeps problems apart for evaluation.
+        best: the reward of a completion on which every reward function says 1.
+    """
+
+    has_evaluation: bool
+    best: float
+
+    def rows(self, evaluation: bool) -> Iterator[Row]:
+        """Its problems in its order, perhaps without end."""
+
+    def score(self, data: dict[str, Any], completion: str) -> Coroutine[Any, Any, Reward]:
+        """The reward of a completion of the row that has these data."""
+
+
+@register("verifiers", EnvironmentOptions)
+class VerifiersEnvironment(Task):
+    """Any single-turn environment of the package verifiers, graded by its own reward functions."""
+
+    def __init__(self, options: EnvironmentOptions) -> None:
+        self._options = options
+        self._best = options.max_reward or self._environment.best
+        if self._best <= 0:
+            raise InputError(
+                f"task.max_reward: {options.environment!r} has no reward function of a positive "
+                "weight: say which reward counts as 1"
+            )
+        training = self._problems(evaluation=False)
+        held_out = training
+        if self._environment.has_evaluation:
+            held_out = self._problems(evaluation=True)
+        self._splits = Splits(
+            {"train": training, "validation": held_out, "test": held_out},
+            {"train": options.train, "validation": options.validation, "test": options.test},
+            f"{self.name} ({options.environment})",
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # An environment seldom travels: the process that grades opens its own.
+        return {"_options": self._options, "_best": self._best}
+
+    def warm_up(self) -> None:
+        self._environment.best  # noqa: B018 - opens it
+
+    @cached_property
+    def _environment(self) -> Environment:
+        return open_environment(self._options.environment, self._options.arguments)
+
+    def problems(self, split: Split) -> Sequence[Problem]:
+        return self._splits[split]
+
+    def grade(self, problem: Problem, completion: str) -> Verdict:
+        row: Row = problem.reference
+        try:
+            reward = run(self._environment.score(row.data, completion))
+        except Exception as error:  # whatever the environment's own code trips over
+            return Verdict(0.0, f"The environment failed: {type(error).__name__}: {error}")
+        share = reward.total / self._best if math.isfinite(reward.total) else 0.0
+        score = min(max(round(share, 9), 0.0), 1.0)  # weights may add up to 0.9999999999999999
+        return Verdict(score, _feedback(row, completion, reward, self._best))
+
+    def demonstrate(self, problem: Problem) -> str | None:
+        """The reference answer, bare or in a usual dress, as the environment scores it 1."""
+        answer = problem.reference.answer
+        if answer is None:
+            return None
+        dressed = (answer, f"\\boxed{{{answer}}}", tagged(answer), f"#### {answer}")
+        return next((some for some in dressed if self.grade(problem, some).score == 1.0), None)
+
+    def _problems(self, evaluation: bool) -> Iterator[Problem]:
+        part = "evaluation" if evaluation else "training"
+        for number, row in enumerate(self._environment.rows(evaluation)):
+            yield Problem(f"{part}-{number}", self._question(row), row)
+
+    def _question(self, row: Row) -> str:
+        system = [text for role, text in row.messages if role == "system"]
+        asked = [text for role, text in row.messages if role == "user"]
+        if len(asked) != 1 or len(system) + len(asked) < len(row.messages):
+            roles = ", ".join(role for role, _ in row.messages) or "nothing"
+            raise InputError(
+                f"task.environment: {self._options.environment}: a prompt consists of {roles}; "
+                "only one message of a user, perhaps after one of the system, can be asked"
+            )
+        keep = self._options.system_prompt == "question"
+        return "\n\n".join([*(system if keep else []), *asked])
+
+
+def open_environment(name: str, arguments: dict[str, Any]) -> Environment:
+    """The installed environment of a name.
+
+    Raises:
+        InputError: verifiers or the environment is not installed, or it is of no kind that can be
+            asked in one turn.
+    """
+    try:
+        verifiers = importlib.import_module("verifiers")
+    except ImportError:
+        raise InputError(
+            "task.name: 'verifiers' needs the package of that name: pip install verifiers"
+        ) from None
+    try:
+        module = _module(name)
+        if module is not None and hasattr(module, "load_environment"):
+            from fastslow.tasks.classic_environment import ClassicEnvironment
+
+            return ClassicEnvironment(verifiers, name, module, arguments)
+        from fastslow.tasks.taskset_environment import TasksetEnvironment
+
+        return TasksetEnvironment(importlib.import_module("verifiers.v1"), name, arguments)
+    except InputError:
+        raise
+    except Exception as error:  # whatever the environment's own module raises
+        advice = (
+            "Install it first, with what it needs, by pip or `prime env install owner/name`"
+            if isinstance(error, ImportError)
+            else "Its arguments are those in task.arguments. An environment with load_environment "
+            "needs verifiers below 0.4"
+        )
+        raise InputError(
+            f"task.environment: {name!r} cannot be loaded: {type(error).__name__}: "
+            f"{str(error).rstrip('.')}. {advice}"
+        ) from error
+
+
+def run(work: Coroutine[Any, Any, Reward]) -> Reward:
+    """The outcome of a coroutine, in a notebook too, whose thread already runs a loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
+def _module(name: str) -> ModuleType | None:
+    """The environment's own module; None where verifiers itself may know the name."""
+    module = name.rpartition("/")[2].partition("@")[0].replace("-", "_")
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        return None
+
+
+def _feedback(row: Row, completion: str, reward: Reward, best: float) -> str:
+    lines = [f"The environment's reward is {reward.total:.3g} of {best:.3g}."]
+    lines += [f"- {name}: {score:.3g}" for name, score in reward.parts.items()]
+    if reward.total < best:
+        rules = [text for role, text in row.messages if role == "system"]
+        lines += [f"The environment asks for: {excerpt(text, 1000)}" for text in rules]
+        ending = completion.strip()[-200:]
+        lines.append(f"The completion ended: {ending!r}." if ending else "It was empty.")
+        if row.answer is not None:
+            lines.append(f"The expected answer is {excerpt(row.answer, 1000)}.")
+    return "\n".join(lines)
+
+
+def text_of(content: Any, name: str) -> str:
+    """The content of a message as text. Raises: InputError if some of it is an image or sound."""
+    if isinstance(content, str):
+        return content
+    parts = [part if isinstance(part, dict) else part.model_dump() for part in content or []]
+    if any(part.get("type") != "text" for part in parts):
+        kinds = ", ".join(sorted({str(part.get("type")) for part in parts}))
+        raise InputError(
+            f"task.environment: {name!r} shows more than text ({kinds}), which no policy here reads"
+        )
+    return "\n".join(part["text"] for part in parts)

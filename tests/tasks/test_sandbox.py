@@ -1,0 +1,346 @@
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fastslow.errors import InputError, RunError
+from fastslow.tasks import jail, sandbox
+from fastslow.tasks.sandbox import Limits, SandboxResult, run_python
+
+
+def outcome(code: str) -> str:
+    """What a program says of an attempt: "done", or the error that stopped it."""
+    attempt = "\n".join(f"    {line}" for line in code.splitlines())
+    result = run_python(
+        f"try:\n{attempt}\n    print('done')\nexcept BaseException as error:\n"
+        "    print(type(error).__name__, getattr(error, 'errno', ''))"
+    )
+    assert result.reason is None
+    return result.stdout.strip()
+
+
+FORBIDDEN = f"PermissionError {errno.EPERM}"
+HIDDEN = f"PermissionError {errno.EACCES}"
+
+
+def test_a_program_reads_its_input_and_its_files_and_prints() -> None:
+    result = run_python(
+        "import helper, sys\nprint(helper.double(input()), open('data/x.txt').read())\n"
+        "print('on the side', file=sys.stderr)",
+        stdin="h\u00e9\n",
+        files={"helper.py": "def double(x): return x + x", "data/x.txt": "\u2603"},
+    )
+    assert result == SandboxResult(0, "h\u00e9h\u00e9 \u2603\n", "on the side\n")
+
+
+@pytest.mark.parametrize(
+    ("code", "returncode", "error"),
+    [
+        ("1/0", 1, "ZeroDivisionError: division by zero"),
+        ("def f(", 1, "SyntaxError: '(' was never closed"),
+        ("x = '\ud800'", 1, "UnicodeEncodeError"),
+        ("\0", 1, "null bytes"),
+        ("import sys; sys.exit(7)", 7, ""),
+        ("import os; os._exit(0)", 0, ""),
+    ],
+)
+def test_how_a_program_ends(code: str, returncode: int, error: str) -> None:
+    result = run_python(code)
+    assert (result.returncode, result.reason) == (returncode, None)
+    assert error in result.stderr
+    assert "jail" not in result.stderr  # the traceback is the program's own
+
+
+def test_a_program_runs_as_a_script_of_its_own() -> None:
+    result = run_python(
+        "import sys, os\nassert __name__ == '__main__'\nassert sys.modules['__main__'].__dict__ is "
+        "globals()\nprint(sys.argv, sorted(k for k in globals() if not k.startswith('__')))"
+    )
+    assert result.stdout == "['main.py'] ['os', 'sys']\n"
+
+
+def test_equal_programs_print_equal_texts() -> None:
+    code = "print(set('abcdefghij'), hash('x'))"
+    assert run_python(code).stdout == run_python(code).stdout
+
+
+def test_nothing_of_the_environment_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "secret")
+    assert "secret" not in run_python("import os; print(dict(os.environ))").stdout
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os; os.fork()",
+        "import subprocess; subprocess.run(['true'])",
+        "import os; os.execv('/bin/true', ['true'])",
+        "import multiprocessing as m; p = m.get_context('spawn').Process(); p.start()",
+        "import socket; socket.socket()",
+        "import socket; socket.socket(socket.AF_UNIX)",
+        "import os; os.kill(os.getppid(), 0)",
+        "import os; os.kill(-1, 0)",
+        "import os; os.kill(0, 0)",
+        "import os; os.memfd_create('x')",
+        "import os; os.chmod('main.py', 0)",
+        "import os; os.utime('/usr')",
+        "import os; os.setxattr('/usr', 'user.x', b'')",
+        "import resource; resource.prlimit(1, resource.RLIMIT_CPU)",
+        "import fcntl; fcntl.fcntl(0, fcntl.F_SETOWN, 1)",
+        "import fcntl; fcntl.ioctl(0, 0x40086602, b'1234')",
+        "import os; os.sched_setaffinity(0, [0])",
+    ],
+)
+def test_calls_that_reach_out_are_refused(code: str) -> None:
+    assert outcome(code) == FORBIDDEN
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("unshare", (0x10000000,)), ("mount", (b"/", b"/mnt", None, 4096, None)),
+        ("ptrace", (16, 1, 0, 0)), ("chroot", (b"/tmp",)), ("prctl", (1, 0)),
+        ("setuid", (1,)), ("shmget", (1, 4096, 0o1666)), ("inotify_init", ()),
+    ],
+)  # fmt: skip
+def test_no_way_back_to_privileges(name: str, arguments: tuple[object, ...]) -> None:
+    code = (
+        "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+        f"print(libc.{name}(*{arguments!r}), ctypes.get_errno())"
+    )
+    assert run_python(code).stdout == f"-1 {errno.EPERM}\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "open({path!r})",
+        "open({path!r}, 'a')",
+        "open({path!r}, 'w')",
+        "import os; os.truncate({path!r}, 0)",
+        "import os; os.remove({path!r})",
+        "import os; os.listdir({folder!r})",
+        "import os; os.mkdir({folder!r} + '/x')",
+        "import os; os.mknod({folder!r} + '/x')",
+        "import os; os.symlink({path!r}, 'x')",
+        "import os; os.chdir({folder!r}); open('x', 'w')",
+        "open('/proc/self/environ')",
+        "open('/etc/passwd')",
+        "open('/usr/x', 'w')",
+        "open('/dev/shm/x', 'w')",
+    ],
+)
+def test_no_other_file_can_be_reached(code: str, tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("secret")
+    assert outcome(code.format(path=str(path), folder=str(tmp_path))) == HIDDEN
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["secret"]
+
+
+def test_a_file_does_not_move_or_get_another_name(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("secret")
+    for call in ("rename", "link"):
+        assert outcome(f"import os; os.{call}({str(path)!r}, 'x')") in (
+            f"OSError {errno.EXDEV}",
+            HIDDEN,
+        )
+    assert path.stat().st_nlink == 1
+
+
+def test_nobody_listens_to_the_network() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        port = server.getsockname()[1]
+        assert outcome(f"import socket; socket.create_connection(('127.0.0.1', {port}))") == (
+            FORBIDDEN
+        )
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "open('x', 'w').write('1'); open('x', 'a').write('2'); assert open('x').read() == '12'",
+        "import os; open('x', 'w'); os.rename('x', 'y'); os.remove('y')",
+        "import tempfile; tempfile.TemporaryFile().write(b'x')",
+        "import threading as t; a = t.Thread(target=print); a.start(); a.join()",
+        "import asyncio; asyncio.run(asyncio.sleep(0))",
+        "import numpy; assert (numpy.eye(9) @ numpy.eye(9)).sum() == 9",
+        "import decimal, fractions, json, random, re, heapq, itertools, zoneinfo",
+        "import os, signal; signal.signal(2, lambda *_: None); os.kill(os.getpid(), 2)",
+    ],
+)
+def test_what_programs_do_every_day_is_allowed(code: str) -> None:
+    assert outcome(code).endswith("done")
+
+
+@pytest.mark.parametrize(
+    ("code", "limits", "reason", "timed_out"),
+    [
+        ("import time; time.sleep(60)", Limits(seconds=0.4), "longer than 0.4 seconds", True),
+        (
+            "while True: pass",
+            Limits(cpu_seconds=1),
+            "longer than 1 seconds of processor time",
+            True,
+        ),
+        ("print('x' * 10**7)", Limits(output_bytes=1000), "more than 1000 bytes of output", False),
+        ("while True: print('x' * 10**6)", Limits(), "more than 1048576 bytes of output", False),
+        (
+            "import time\nfor i in range(9): open(str(i), 'w').write('x' * 10**5)\ntime.sleep(60)",
+            Limits(file_bytes=500_000),
+            "its files grew beyond 500000 bytes",
+            False,
+        ),
+        (
+            "i = 0\nwhile True: open(f'{(i := i + 1)}', 'w')",
+            Limits(),
+            "more than 1000 files",
+            False,
+        ),
+        ("import os; os.abort()", Limits(), "killed by SIGABRT", False),
+        ("import ctypes; ctypes.string_at(0)", Limits(), "killed by SIGSEGV", False),
+    ],
+)
+def test_limits(code: str, limits: Limits, reason: str, timed_out: bool) -> None:
+    started = time.monotonic()
+    result = run_python(code, limits=limits)
+    assert reason in (result.reason or "")
+    assert result.timed_out is timed_out
+    assert len(result.stdout) <= limits.output_bytes
+    assert time.monotonic() - started < 10
+
+
+def test_memory_is_limited() -> None:
+    code = "x = bytearray(300 * 2**20); print(len(x))"
+    assert run_python(code).returncode == 0
+    result = run_python(code, limits=Limits(memory_bytes=200 * 2**20))
+    assert "MemoryError" in result.stderr
+
+
+def test_an_output_in_parts_is_cut_at_the_limit() -> None:
+    result = run_python("print('abc' * 1000)", limits=Limits(output_bytes=100))
+    assert result.stdout == ("abc" * 34)[:100]
+
+
+def test_limits_cannot_be_raised() -> None:
+    code = "import resource as r; r.setrlimit(r.RLIMIT_AS, (r.RLIM_INFINITY, r.RLIM_INFINITY))"
+    assert outcome(code).startswith("ValueError")
+
+
+def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    descriptors = len(os.listdir("/proc/self/fd"))
+    run_python("open('x', 'w')", files={"a/b/c": ""})
+    run_python("import time; time.sleep(60)", limits=Limits(seconds=0.3))
+    assert os.listdir(tmp_path) == []
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/../../x"])
+def test_files_lie_within_the_folder(name: str) -> None:
+    with pytest.raises(ValueError, match="leads out of the program's folder"):
+        run_python("", files={name: ""})
+
+
+def test_what_a_program_writes_anywhere_is_not_taken_for_the_sandboxs_own_word() -> None:
+    code = (
+        "import os\nfor fd in range(3, 64):\n    try: os.write(fd, b'no luck')\n"
+        "    except OSError: pass\nos._exit(3)"
+    )
+    assert run_python(code).returncode == 3
+
+
+def test_another_system_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(InputError, match=r"it needs Linux; found darwin.*Nothing was run"):
+        run_python("print(1)")
+
+
+def test_a_kernel_that_cannot_confine_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As before Linux 6.2: the jail, asked for a Landlock that does not exist yet."""
+    text = Path(jail.__file__).read_text(encoding="utf-8")
+    other = tmp_path / "jail.py"
+    other.write_text(text.replace("LANDLOCK_ABI = 3", "LANDLOCK_ABI = 1000"), encoding="utf-8")
+    monkeypatch.setattr(sandbox, "JAIL", other)
+    ran = tmp_path / "ran"
+    with pytest.raises(InputError, match=r"Landlock, version 1000 or newer .* found version \d"):
+        run_python(f"open({str(ran)!r}, 'w')")
+    assert not ran.exists()
+
+
+def test_an_interpreter_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "JAIL", Path("/nowhere/jail.py"))
+    with pytest.raises(RunError, match=r"the sandbox did not start: .* No such file"):
+        run_python("print(1)")
+
+
+def test_next_to_no_memory_is_the_programs_end() -> None:
+    result = run_python("print(1)", limits=Limits(memory_bytes=1000))
+    assert (result.stdout, result.returncode == 0) == ("", False)
+
+
+def test_a_processor_without_a_table_of_calls_is_refused() -> None:
+    with pytest.raises(jail.UnconfinedError, match="found riscv64"):
+        jail.filter_program("riscv64", 1)
+
+
+def verdict(program: list[jail.Instruction], data: dict[int, int]) -> int:
+    """What a seccomp filter answers, by running it as the kernel does."""
+    accumulator = place = 0
+    while True:
+        operation, true, false, constant = program[place]
+        place += 1
+        match operation:
+            case jail.LOAD:
+                accumulator = data.get(constant, 0)
+            case jail.ANSWER:
+                return constant
+            case jail.IF_EQUAL:
+                place += true if accumulator == constant else false
+            case jail.IF_AT_LEAST:
+                place += true if accumulator >= constant else false
+            case jail.IF_ANY_BIT:
+                place += true if accumulator & constant else false
+            case _:
+                raise AssertionError(operation)
+
+
+@pytest.mark.parametrize("machine", jail.COLUMN)
+def test_the_filter_of_every_processor(machine: str) -> None:
+    program = jail.filter_program(machine, pid=77)
+    refused = jail.REFUSE | errno.EPERM
+
+    def answer(number: int, *arguments: int, arch: int = jail.AUDIT_ARCH[machine]) -> int:
+        given = {16 + 8 * index: value for index, value in enumerate(arguments)}
+        return verdict(program, {jail.NUMBER: number, jail.ARCHITECTURE: arch, **given})
+
+    numbers = {"x86_64": (56, 62, 302, 157, 72, 16), "aarch64": (220, 129, 261, 167, 25, 29)}
+    clone, kill, prlimit, prctl, fcntl, ioctl = numbers[machine]
+    for call in jail.REFUSED.values():
+        number = call[jail.COLUMN[machine]]
+        assert number is None or answer(number) == refused
+    assert answer(1_000) == jail.ALLOW
+    assert answer(1, arch=1) == jail.KILL
+    assert answer(0x40000000 | 1) == refused
+    assert answer(435) == jail.REFUSE | errno.ENOSYS
+    assert [answer(clone, 0x00010F00), answer(clone, 17)] == [jail.ALLOW, refused]
+    assert [answer(kill, 77), answer(kill, 1)] == [jail.ALLOW, refused]
+    assert [answer(prlimit, 0), answer(prlimit, 77), answer(prlimit, 1)] == [
+        jail.ALLOW, jail.ALLOW, refused,
+    ]  # fmt: skip
+    assert [answer(prctl, 15), answer(prctl, 1)] == [jail.ALLOW, refused]
+    assert [answer(fcntl, 5, command) for command in (2, 8, 10, 15, 1024)] == [
+        jail.ALLOW, *[refused] * 4,
+    ]  # fmt: skip
+    assert [answer(ioctl, 5, 0x5401), answer(ioctl, 5, 0x40086602)] == [jail.ALLOW, refused]
