@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,14 +44,9 @@ def tokens_of(samples: Samples) -> list[list[tuple[int, ...]]]:
 
 @pytest.fixture(scope="module")
 def engines(build: Build) -> dict[str, Engine]:
-    served: dict[str, Engine] = {
-        name: SharedPrefixEngine(build(name), 64) for name in ("llama", "qwen3", "mistral")
-    }
-    return {
-        **served,
-        "gemma2": SharedPrefixEngine(build("gemma2"), 64),
-        "padded": PaddedEngine(build("llama"), 64),
-    }
+    names = ("llama", "qwen3", "mistral", "gemma2")
+    served: dict[str, Engine] = {name: SharedPrefixEngine(build(name), 64) for name in names}
+    return {**served, "padded": PaddedEngine(build("llama"), 64)}
 
 
 # --- what is stored ---------------------------------------------------------------------------
@@ -70,25 +66,15 @@ def test_stored_logprobs_are_those_that_the_learner_finds(
         torch.testing.assert_close(stored, score.logprobs, rtol=0, atol=1e-4)
 
 
-def test_both_engines_sample_the_same(engines: dict[str, Engine]) -> None:
-    assert tokens_of(sample(engines["llama"])) == tokens_of(sample(engines["padded"]))
-
-
 # --- what samples depend on -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rows", [1, 3, 7, 16])
+@pytest.mark.parametrize("name", ["llama", "padded"])
 def test_samples_do_not_depend_on_the_rows_side_by_side(
-    engines: dict[str, Engine], rows: int
+    engines: dict[str, Engine], name: str, rows: int
 ) -> None:
-    assert tokens_of(sample(engines["llama"], rows)) == tokens_of(sample(engines["llama"]))
-
-
-def test_samples_do_not_depend_on_the_tokens_per_pass(
-    build: Build, engines: dict[str, Engine]
-) -> None:
-    engine = SharedPrefixEngine(build("llama"), 5)
-    assert tokens_of(sample(engine)) == tokens_of(sample(engines["llama"]))
+    assert tokens_of(sample(engines[name], rows)) == tokens_of(sample(engines[name]))
 
 
 @pytest.mark.parametrize("shuffling", range(3))
@@ -149,45 +135,39 @@ def test_on_finished_may_stop_the_sampling(engines: dict[str, Engine]) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         engines["llama"].sample(PROMPTS, SEEDS, limits(), 10, stop)
+    again = engines["llama"].sample(PROMPTS, SEEDS, limits(), 10)
+    assert tokens_of(again) == tokens_of(sample(engines["llama"])), "nothing is left of it"
 
 
-# --- what is computed -------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["llama", "padded"])
+def test_a_completion_ends_where_its_tokens_say_so(engines: dict[str, Engine], name: str) -> None:
+    """As stop strings do, which may span tokens."""
+
+    def stops(tokens: Sequence[int]) -> bool:
+        return len(tokens) > 1 and tokens[-2] % 4 == tokens[-1] % 4 == 3
+
+    free = engines[name].sample(PROMPTS, SEEDS, limits(), 100)
+    ended = engines[name].sample(PROMPTS, SEEDS, replace(limits(), stops=stops), 100)
+    pairs = [(f, e) for some in zip(free, ended, strict=True) for f, e in zip(*some, strict=True)]
+    for before, after in pairs:
+        tokens = before.token_ids
+        places = [n for n in range(1, len(tokens) + 1) if stops(tokens[:n])]
+        assert after.token_ids == tokens[: places[0] if places else None]
+        assert after.finished == (before.finished or bool(places))
+        assert after.logprobs == pytest.approx(before.logprobs[: len(after.token_ids)], abs=1e-4)
+    assert any(before != after for before, after in pairs)
 
 
-def lookups(engine: Engine, *arguments: object) -> tuple[list[tuple[int, int]], Samples]:
-    """The shape, rows and tokens, of each call of the model while sampling."""
-    shapes: list[tuple[int, int]] = []
-    hook = engine.model.get_input_embeddings().register_forward_hook(
-        lambda module, inputs, output: shapes.append(tuple(inputs[0].shape))
+def test_no_more_rows_than_allowed_are_under_way(engines: dict[str, Engine]) -> None:
+    rows: list[int] = []
+    hook = (
+        engines["llama"]
+        .model.get_input_embeddings()
+        .register_forward_hook(lambda module, inputs, output: rows.append(inputs[0].shape[0]))
     )
-    samples = engine.sample(*arguments)  # type: ignore[arg-type]
+    sample(engines["llama"], rows=5)
     hook.remove()
-    return shapes, samples
-
-
-def test_a_prompt_is_prefilled_once_and_not_for_every_completion(build: Build) -> None:
-    context = list(range(3, 33))
-    prompts = [[*context, 40, 41], [*context, 50, 51]]
-    engine = SharedPrefixEngine(build("llama"), 4096)
-    shapes, _ = lookups(engine, prompts, [range(8), range(8, 16)], limits(stop_ids=()), 16)
-    prefill = [rows * tokens for rows, tokens in shapes if tokens > 1]
-    assert sum(prefill) == len(context) + 2 + 2
-
-
-def test_rows_that_ended_are_dropped(build: Build) -> None:
-    engine = SharedPrefixEngine(build("llama"), 4096)
-    shapes, samples = lookups(engine, [[3, 4, 5]], [range(12)], limits(max_tokens=20), 12)
-    decoded = [rows for rows, tokens in shapes if tokens == 1]
-    lengths = [len(c.token_ids) for c in samples[0]]
-    # Position p is decoded for the completions that have more than p tokens.
-    expected = [sum(length > p for length in lengths) for p in range(1, max(lengths))]
-    assert decoded == expected
-    assert expected[0] > expected[-1], "some end earlier than others"
-
-
-def test_no_more_rows_than_allowed_are_decoded_side_by_side(engines: dict[str, Engine]) -> None:
-    shapes, _ = lookups(engines["llama"], PROMPTS, SEEDS, limits(), 5)
-    assert max(rows for rows, _ in shapes) == 5
+    assert max(rows) == 5
 
 
 # --- one draw ---------------------------------------------------------------------------------
@@ -210,6 +190,18 @@ def test_draws_follow_the_distribution(temperature: float) -> None:
     chi_square = float(((observed - count * expected) ** 2 / (count * expected)).sum())
     assert 1e-3 < survival(chi_square, vocabulary - 1) < 1 - 1e-3
     torch.testing.assert_close(logprobs, expected.log()[tokens].float(), rtol=1e-5, atol=1e-5)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=12))
+def test_rows_that_are_drawn_from_often_give_what_single_ones_would(owners: list[int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(4, 30, generator=generator)
+    uniforms = torch.rand(len(owners), generator=generator)
+    tokens, logprobs = draw(logits, uniforms, 0.8, torch.tensor(owners))
+    expected_tokens, expected_logprobs = draw(logits[owners], uniforms, 0.8)
+    assert torch.equal(tokens, expected_tokens)
+    assert torch.equal(logprobs, expected_logprobs)
 
 
 def test_first_tokens_of_many_seeds_follow_the_model(build: Build) -> None:

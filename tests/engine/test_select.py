@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from prefix_batches import SERVED
 from transformers import PreTrainedModel
 
 from fastslow.engine.base import TokenSequence
@@ -18,16 +19,15 @@ Build = Callable[[str], PreTrainedModel]
 LIMITS = SamplingLimits(max_tokens=5, stop_ids=frozenset({2}), temperature=1.0)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("name", ["llama", "qwen3", "mistral", "gpt2"])
+@pytest.mark.parametrize("name", SERVED)
 def test_models_that_can_share_do(
-    build: Build, name: str, dtype: torch.dtype, caplog: pytest.LogCaptureFixture
+    build: Build, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine = choose_engine(build(name), 512, dtype)
+    engine = choose_engine(build(name), 512, kv_memory=2**20)
     assert isinstance(engine, SharedPrefixEngine)
-    with engine.precision():
-        assert torch.is_autocast_enabled("cpu") == (dtype == torch.bfloat16)
     assert not [r for r in caplog.records if r.name.startswith("fastslow")]
+    token = sum(t.numel() * 4 for t in (*engine.example.keys, *engine.example.values))
+    assert engine.kv_tokens == 2**20 // token
 
 
 @pytest.mark.parametrize("name", ["gemma2_capped_head", "gpt_oss", "mask_window", "mamba"])
@@ -56,6 +56,24 @@ def test_a_model_that_refuses_our_call_is_served_plainly(
     assert type(engine) is PaddedEngine
     assert "NotImplementedError: no decoder here" in caplog.text
     assert_served_right(engine, build("llama"))
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2_capped_head"])
+def test_weights_are_rounded_and_buffers_are_not(build: Build, name: str) -> None:
+    """Rotary frequencies in bf16 would blur positions."""
+    engine = choose_engine(build(name), 512)
+    engine.round_to(torch.bfloat16, keep=lambda name: False)
+    assert {p.dtype for p in engine.model.parameters()} == {torch.bfloat16}
+    buffers = {n: b.dtype for n, b in engine.model.named_buffers() if b.is_floating_point()}
+    assert any("inv_freq" in n for n in buffers)
+    assert set(buffers.values()) == {torch.float32}
+
+
+def test_weights_that_are_to_be_kept_are(build: Build) -> None:
+    engine = PaddedEngine(build("llama"), 512)
+    engine.round_to(torch.bfloat16, keep=lambda name: "norm" in name)
+    for name, parameter in engine.model.named_parameters():
+        assert parameter.dtype == (torch.float32 if "norm" in name else torch.bfloat16)
 
 
 def assert_served_right(engine: PaddedEngine, untouched: PreTrainedModel) -> None:

@@ -1,4 +1,4 @@
-"""What is kept between calls: each stretch with its own keys, the longest unused forgotten first."""
+"""What is kept between calls: each stretch with its own keys; the longest unused goes first."""
 
 from collections.abc import Sequence
 

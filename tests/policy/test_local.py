@@ -119,6 +119,32 @@ def test_completions_end_with_the_turn(open_policy: Open) -> None:
         assert completion.prompt_ids == request.prompt_ids
 
 
+def test_a_stop_string_ends_a_completion(open_policy: Open, tiny_model_dir: Path) -> None:
+    """The tiny tokenizer has a token per byte: the text spans two."""
+    model, tokenizer = load_model(str(tiny_model_dir))
+    free = open_policy(trainable=False)
+    request = SampleRequest(free.encode(CONTEXT, "2+2?"), tuple(range(12)))
+    (expected,) = free.sample([request], max_tokens=30)
+    text = next(c.text for c in expected if len(c.text) > 8 and "\ufffd" not in c.text[4:6])[4:6]
+    policy = LocalPolicy(
+        model,
+        tokenizer,
+        PolicyConfig(max_tokens=30, temperature=0.7, rows=5, stop=(text,)),
+        SlowConfig(),
+        trainable=False,
+    )
+    (completions,) = policy.sample([request])
+    assert any(text in c.text for c in completions)
+    for completion, whole in zip(completions, expected, strict=True):
+        assert whole.token_ids[: len(completion.token_ids)] == completion.token_ids
+        assert text not in policy._decode(completion.token_ids[:-1])
+        if text in whole.text:
+            assert text in completion.text
+            assert completion.finished
+        else:
+            assert completion == whole
+
+
 def test_limits_are_the_policy_s_unless_given(open_policy: Open) -> None:
     policy = open_policy(trainable=False)
     request = SampleRequest(policy.encode(CONTEXT, "2+2?"), tuple(range(6)))
@@ -150,9 +176,12 @@ def test_auto_prefers_cuda_then_mps(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_device("cpu") == "cpu"
 
 
-def test_bfloat16_computes_nearly_the_same_and_keeps_weights_in_fp32(open_policy: Open) -> None:
+def test_bfloat16_weights_compute_nearly_the_same_and_are_trained_in_fp32(
+    open_policy: Open,
+) -> None:
     exact, rounded = open_policy(), open_policy(dtype="bfloat16")
     assert isinstance(rounded._engine, SharedPrefixEngine)
+    assert {p.dtype for p in weights(rounded).values()} == {torch.bfloat16}
     completions = rollouts(rounded)
     stored = torch.tensor([p for c in completions for p in c.logprobs])
     found, expected = logprobs(rounded, completions), logprobs(exact, completions)
@@ -163,7 +192,22 @@ def test_bfloat16_computes_nearly_the_same_and_keeps_weights_in_fp32(open_policy
     assert not torch.equal(found, found.bfloat16().float())
     measures = rounded.update(data_of(completions), "cispo")
     assert measures["logprob/mismatch"] < 2e-2
-    assert {p.dtype for p in weights(rounded).values()} == {torch.float32}
+    assert {p.dtype for p in weights(rounded).values()} == {torch.bfloat16}
+    assert rounded._learner is not None
+    state = rounded._learner._optimiser.state
+    assert {p.dtype for p in state} == {torch.float32}
+    assert {entry["exp_avg"].dtype for entry in state.values()} == {torch.float32}
+
+
+def test_adapters_of_bfloat16_weights_stay_in_fp32(open_policy: Open) -> None:
+    policy = open_policy(dtype="bfloat16", lora=LORA)
+    before = weights(policy)
+    for seed in range(2):
+        step(policy, seed)
+    for name, value in weights(policy).items():
+        is_adapter = "lora_" in name
+        assert value.dtype == (torch.float32 if is_adapter else torch.bfloat16)
+        assert torch.equal(value, before[name]) != is_adapter
 
 
 # --- updates and versions ---------------------------------------------------------------------
@@ -199,6 +243,42 @@ def test_an_update_raises_what_was_rewarded(open_policy: Open) -> None:
     policy.update([replace(data_of([good])[0], advantage=1.0)], "cispo")
     assert logprobs(policy, [good]).sum() > before + 0.1
     assert others
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_samples_after_an_update_are_those_of_the_new_weights(
+    open_policy: Open, tmp_path: Path, lora: Any, dtype: str
+) -> None:
+    """What sampling keeps between calls, keys and packed weights, is that of the old ones."""
+    policy = open_policy(lora=lora, dtype=dtype)
+    before = rollouts(policy)
+    for seed in range(2):
+        step(policy, seed)
+    after = rollouts(policy)
+    assert [c.token_ids for c in after] != [c.token_ids for c in before]
+    stored = torch.tensor([p for c in after for p in c.logprobs])
+    atol = 1e-4 if dtype == "float32" else 3e-2
+    torch.testing.assert_close(stored, logprobs(policy, after), rtol=0, atol=atol)
+    policy.save(tmp_path)
+    fresh = open_policy(trainable=False, lora=lora, dtype=dtype)
+    fresh.load(tmp_path)
+    assert [c.token_ids for c in rollouts(fresh)] == [c.token_ids for c in after]
+
+
+def test_samples_after_loading_are_those_of_the_loaded_weights(
+    open_policy: Open, tmp_path: Path
+) -> None:
+    policy = open_policy()
+    policy.save(tmp_path)
+    before = rollouts(policy)
+    for seed in range(2):
+        step(policy, seed)
+    changed = rollouts(policy)
+    policy.load(tmp_path)
+    again = rollouts(policy)
+    assert [c.token_ids for c in again] == [c.token_ids for c in before]
+    assert [c.token_ids for c in again] != [c.token_ids for c in changed]
 
 
 @pytest.mark.parametrize("lora", [None, LORA])
@@ -269,13 +349,17 @@ def test_adapters_go_where_they_are_told(open_policy: Open) -> None:
 # --- checkpoints ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lora", [None, LORA])
-def test_a_loaded_policy_goes_on_bit_for_bit(open_policy: Open, tmp_path: Path, lora: Any) -> None:
-    policy = open_policy(lora=lora)
+@pytest.mark.parametrize(
+    ("lora", "dtype"), [(None, "float32"), (LORA, "float32"), (None, "bfloat16")]
+)
+def test_a_loaded_policy_goes_on_bit_for_bit(
+    open_policy: Open, tmp_path: Path, lora: Any, dtype: str
+) -> None:
+    policy = open_policy(lora=lora, dtype=dtype)
     for seed in range(2):
         step(policy, seed)
     policy.save(tmp_path)
-    resumed = open_policy(lora=lora, seed=99)  # the adapter is read, not drawn again
+    resumed = open_policy(lora=lora, dtype=dtype, seed=99)  # the adapter is read, not drawn again
     resumed.load(tmp_path)
     assert resumed.version == 2
     for seed in (2, 3):

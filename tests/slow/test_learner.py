@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from fastslow.config import SlowConfig
 from fastslow.engine.base import Engine, TokenSequence
 from fastslow.engine.padded import PaddedEngine
+from fastslow.engine.sampling import SamplingLimits
 from fastslow.engine.shared import SharedPrefixEngine
 from fastslow.errors import RunError
 from fastslow.slow.learner import Learner, Reference
@@ -184,8 +186,12 @@ def test_measures(load: Callable[[], PreTrainedModel]) -> None:
     assert measures["tokens/trained_unshared"] == sum(
         len(d.prompt_ids) + len(d.token_ids) for d in data
     )
-    # The context once, then per rollout the question and all but the last completion token.
-    assert measures["tokens/trained"] == len(CONTEXT) + sum(2 + len(d.token_ids) - 1 for d in data)
+    # Each beginning once: of the context, of its two questions and of completions; the last token
+    # of each sequence is predicted and never read.
+    read = [(*d.prompt_ids, *d.token_ids[:-1]) for d in data]
+    beginnings = {tokens[:length] for tokens in read for length in range(1, len(tokens) + 1)}
+    assert measures["tokens/trained"] == len(beginnings)
+    assert len(beginnings) < len(CONTEXT) + sum(2 + len(d.token_ids) - 1 for d in data)
     scores = PaddedEngine(load(), 4096).score(
         [TokenSequence(d.prompt_ids, d.token_ids) for d in data], TEMPERATURE
     )
@@ -272,3 +278,93 @@ def test_an_optimiser_that_has_not_stepped_can_be_saved(
     learner.load(tmp_path)
     assert learner.updates == 0
     assert learner.update(make_data(load()), "cispo", VERSION)["lr"] == pytest.approx(1e-7)
+
+
+# --- weights in a lower type ------------------------------------------------------------------
+
+
+def rounded(load: Callable[[], PreTrainedModel]) -> SharedPrefixEngine:
+    engine = SharedPrefixEngine(load(), 30)
+    engine.round_to(torch.bfloat16, keep=lambda name: False)
+    return engine
+
+
+def test_bfloat16_weights_move_by_steps_that_they_cannot_hold(
+    load: Callable[[], PreTrainedModel],
+) -> None:
+    """Each step is lost on nearly all weights; what they sum to is not."""
+    engine, exact = rounded(load), load()
+    with torch.no_grad():
+        for parameter in exact.parameters():
+            parameter.copy_(parameter.bfloat16())
+    config = SlowConfig(lr=2e-5, warmup=0, eps=1e-4, kl=0)
+    learner = Learner(engine, None, config, TEMPERATURE)
+    plain = Learner(PaddedEngine(exact, 4096), None, config, TEMPERATURE)
+    data = make_data(load())
+    start = parameters(engine.model)
+    moved = []
+    for _ in range(12):
+        learner.update(data, "cispo", VERSION)
+        plain.update(data, "cispo", VERSION)
+        now = parameters(engine.model)
+        moved.append(sum(int((now[name] != value).sum()) for name, value in start.items()))
+    assert {value.dtype for value in now.values()} == {torch.bfloat16}
+    assert moved[-1] > 3 * moved[0] > 0
+    # Rounding the fp32 weights after every step gives what training in fp32 arrives at, rounded.
+    steps = [
+        torch.cat([(end[name].float() - start[name].float()).flatten() for name in start])
+        for end in (now, parameters(exact))
+    ]
+    masters = torch.cat([m.detach().flatten() for m in learner._masters.parameters.values()])
+    origin = torch.cat([value.float().flatten() for value in start.values()])
+    assert torch.cosine_similarity(masters - origin, steps[1], dim=0) > 0.95
+    assert torch.cosine_similarity(steps[0], steps[1], dim=0) > 0.3
+
+
+def test_loaded_masters_go_on_bit_for_bit(
+    load: Callable[[], PreTrainedModel], tmp_path: Path
+) -> None:
+    data, config = make_data(load(), OFF_POLICY), SlowConfig(**{**SETTINGS, "kl": 0})
+    engine, resumed = rounded(load), rounded(load)
+    learner = Learner(engine, None, config, TEMPERATURE)
+    for _ in range(2):
+        learner.update(data, "cispo", VERSION)
+    learner.save(tmp_path)
+    resumed.model.load_state_dict(engine.model.state_dict())
+    other = Learner(resumed, None, config, TEMPERATURE)
+    other.load(tmp_path)
+    for ours, theirs in zip(
+        learner._masters.parameters.values(), other._masters.parameters.values(), strict=True
+    ):
+        assert ours.dtype == theirs.dtype == torch.float32
+        assert torch.equal(ours, theirs)
+    for _ in range(2):
+        assert learner.update(data, "cispo", VERSION) == other.update(data, "cispo", VERSION)
+    expected = parameters(engine.model)
+    found = parameters(resumed.model)
+    assert all(torch.equal(expected[name], value) for name, value in found.items())
+
+
+def test_fp32_weights_have_no_copies(load: Callable[[], PreTrainedModel], tmp_path: Path) -> None:
+    learner = Learner(SharedPrefixEngine(load(), 30), None, SlowConfig(), TEMPERATURE)
+    learner.update(make_data(load()), "cispo", VERSION)
+    learner.save(tmp_path)
+    names = load_file(tmp_path / "optimiser.safetensors")
+    assert {name.rsplit(".", 1)[1] for name in names} == {"step", "exp_avg", "exp_avg_sq"}
+
+
+def test_the_engine_computes_with_the_new_weights(load: Callable[[], PreTrainedModel]) -> None:
+    """Not with keys, values or packed weights of the old ones."""
+    data, limits = make_data(load()), SamplingLimits(6, frozenset(), TEMPERATURE)
+    prompts = [[*CONTEXT, 40 + i] for i in range(3)]
+    engine = SharedPrefixEngine(load(), 4096)
+    learner = Learner(engine, None, SlowConfig(lr=3e-2, warmup=0, kl=0), TEMPERATURE)
+    before = engine.sample(prompts, [[1, 2]] * 3, limits, 8)
+    learner.update(data, "cispo", VERSION)
+    after = engine.sample(prompts, [[1, 2]] * 3, limits, 8)
+    trained = load()
+    trained.load_state_dict(engine.model.state_dict())
+    expected = PaddedEngine(trained, 4096).sample(prompts, [[1, 2]] * 3, limits, 8)
+    tokens = [[[c.token_ids for c in some] for some in s] for s in (before, after, expected)]
+    assert tokens[1] == tokens[2]
+    assert tokens[0] != tokens[1]

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from fastslow.config import NonNegative, Positive, Section
 from fastslow.errors import InputError
 from fastslow.tasks.answers import (
     choice_letter,
@@ -24,23 +21,14 @@ from fastslow.tasks.answers import (
 )
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.registry import register
-from fastslow.tasks.splits import Splits
+from fastslow.tasks.sourced import CutOptions, cut_splits
+from fastslow.tasks.sources import json_lines
 from fastslow.types import Problem, Split, Verdict
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-def _whole_from_one(share: float) -> float:
-    if share >= 1 and not share.is_integer():
-        raise ValueError(f"expected a fraction below 1 or a whole number; found {share}")
-    return share
-
-
-Share = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_whole_from_one)]
-"""Below 1 a fraction of the lines of the file, from 1 on a number of problems."""
-
-
-class JsonlOptions(Section):
+class JsonlOptions(CutOptions):
     """Options of the task "jsonl". Relative paths start at the working directory."""
 
     path: Path
@@ -62,14 +50,6 @@ class JsonlOptions(Section):
     choice: the letter of a multiple choice."""
     tolerance: Annotated[float, Field(ge=0)] = 1e-6
     """Of "numeric": the error allowed, relative to the reference but to no less than 1."""
-    train: Positive | None = None
-    """Problems to train on, at most; None: all that are in neither other split."""
-    validation: Share = 0.1
-    """Problems or fraction cut for validation; all lines of ``validation_path`` where given."""
-    test: Share = 0.1
-    """As ``validation``, for testing."""
-    data_seed: NonNegative = 0
-    """Of the shuffle before the cut, which does not depend on the run's seed."""
 
 
 @dataclass(frozen=True)
@@ -86,29 +66,12 @@ class Jsonl(Task):
 
     def __init__(self, options: JsonlOptions) -> None:
         self._options = options
-        shared = self._read(options.path)
-        lines = len(shared)
-        random.Random(options.data_seed).shuffle(shared)
-        stream = iter(shared)
         paths: dict[Split, Path | None] = {
+            "train": options.path,
             "validation": options.validation_path,
             "test": options.test_path,
         }
-        shares: dict[Split, float] = {"validation": options.validation, "test": options.test}
-        self._splits = Splits(
-            {
-                "train": stream,
-                **{split: self._read(path) if path else stream for split, path in paths.items()},
-            },
-            {
-                "train": options.train,
-                **{
-                    split: None if path else _count(shares[split], lines)
-                    for split, path in paths.items()
-                },
-            },
-            self.name,
-        )
+        self._splits = cut_splits(options, paths, self._read, self.name)
 
     def problems(self, split: Split) -> Sequence[Problem]:
         return self._splits[split]
@@ -130,8 +93,8 @@ class Jsonl(Task):
         worked = _worked(problem.reference)
         return worked if self.grade(problem, worked).score == 1.0 else None
 
-    def _read(self, path: Path) -> list[Problem]:
-        problems = [self._problem(path, number, row) for number, row in read_rows(path)]
+    def _read(self, path: Path, _: Split) -> list[Problem]:
+        problems = [self._problem(path, number, row) for number, row in json_lines(path)]
         if not problems:
             raise InputError(f"{path}: the file holds no problem; expected a JSON object a line")
         return problems
@@ -159,35 +122,6 @@ class Jsonl(Task):
         )
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a JSON Lines file, each with the number of its line; blank lines are skipped.
-
-    Raises:
-        InputError: the file cannot be read, or a line is no JSON object.
-    """
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, _parse(line, f"{path}: line {number}")
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file (task jsonl, {path.absolute()})") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from None
-
-
-def _parse(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{where}: is not JSON: {error}; found {excerpt(line.strip(), 80)}"
-        ) from None
-    if not isinstance(row, dict):
-        raise InputError(f"{where}: expected a JSON object; found {excerpt(line.strip(), 80)}")
-    return row
-
-
 def _value(row: dict[str, Any], key: str, where: str) -> str:
     """A text or a number of a row, as text."""
     if key not in row:
@@ -205,10 +139,6 @@ def _choices(row: dict[str, Any], key: str, where: str) -> list[str]:
             f"{where}: {key!r} is {choices!r}; expected a list of 2 to {len(LETTERS)} choices"
         )
     return [str(choice) for choice in choices]
-
-
-def _count(share: float, lines: int) -> int:
-    return round(share * lines) if share < 1 else int(share)
 
 
 def _worked(reference: Reference) -> str:
