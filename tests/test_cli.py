@@ -155,7 +155,8 @@ def test_a_dry_run_says_what_would_run_and_touches_nothing(
     done = fastslow("train", path, "--dry-run", "--set", "fast.every=1", "--set", "steps=3")
     assert (done.code, done.err) == (0, "")
     assert f"# run:    {tmp_path / 'runs' / 'run'}" in done.out
-    assert "steps 1-3: 12 train, 4 validation, 4 test; 3 of train set aside" in done.out
+    assert ": 12 train, 4 validation, 4 test\n# stage:  steps 1-3 on " in done.out
+    assert "; 3 of train set aside for demonstrations" in done.out
     assert "gepa over demonstrations: 2 contexts, evolved every 1 steps" in done.out
     assert "cispo on LoRA, 2 problems x 4 rollouts" in done.out
     assert snapshot(tmp_path) == before

@@ -19,9 +19,10 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
 
 
-def test_configuration_is_accepted() -> None:
-    (block,) = blocks("toml")
-    assert configuration.parse(tomllib.loads(block)).steps == 60
+def test_configurations_are_accepted() -> None:
+    whole, stages = blocks("toml")
+    assert configuration.parse(tomllib.loads(whole)).steps == 60
+    assert configuration.parse({"model": "m", **tomllib.loads(stages)}).total_steps == 100
 
 
 def test_task_of_ones_own_takes_under_30_lines_and_works(
