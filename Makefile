@@ -14,7 +14,7 @@ HAS_COMPILER := import shutil, sysconfig, sys; \
 	sys.exit(not shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0]))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint types format demo bench
+.PHONY: help setup test audit lint types format demo bench chaos
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -44,11 +44,14 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 	@echo "setup: done. The command is $(BIN)/fastslow"
 
-test: $(STAMP)  ## lint, format, types and tests: what .ci/run runs
+test: $(STAMP)  ## lint, format, types and tests: what .ci/run runs first
 	@start=$$(date +%s); \
 	$(MAKE) --no-print-directory lint types && \
 	$(BIN)/python -m pytest --quiet --durations=5 && \
 	echo "test: all passed in $$(( $$(date +%s) - start )) s"
+
+audit: $(STAMP)  ## known vulnerabilities of the pinned packages, where the index answers
+	@$(BIN)/python tools/audit.py
 
 lint: $(STAMP)  ## ruff: rules and format
 	@$(BIN)/ruff check --quiet
@@ -64,6 +67,9 @@ format: $(STAMP)  ## rewrite the files as lint wants them
 
 demo: $(STAMP)  ## train rl and fst side by side on the embedded model, in minutes
 	@$(BIN)/fastslow demo
+
+chaos: $(STAMP)  ## kill runs at sixty random moments and compare what they come to (minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/chaos/campaign.py
 
 bench: $(STAMP)  ## speed beside TRL and the machine (more than an hour; nothing else should run)
 	@$(BIN)/python benchmarks/against_machine.py

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from written_runs import context, evaluated, slow, write_run  # noqa: F401  (fixtures)
+
 # The same examples in every run, and no verdict from the clock of a busy machine.
 settings.register_profile("fastslow", derandomize=True, database=None, deadline=None)
 settings.load_profile("fastslow")

@@ -23,7 +23,7 @@ from fastslow.fast.demonstrations import DemonstrationProposer
 from fastslow.fast.gepa import GepaOptimizer
 from fastslow.fast.protocol import Evolution, FastPhase
 from fastslow.loop import FastSlowLoop, Stage
-from fastslow.policy.protocol import SampleRequest
+from fastslow.policy.protocol import Drift, SampleRequest
 from fastslow.run.observer import Phase
 from fastslow.run.state import LoopState
 from fastslow.seeding import derive_seed
@@ -34,6 +34,7 @@ from fastslow.types import (
     Context,
     Datum,
     Demonstration,
+    Lesson,
     Population,
     Problem,
     Rollout,
@@ -167,6 +168,18 @@ class ScriptedPolicy:
         self._updated += 1
         return {"loss": float(self._updated)}
 
+    def distill(self, lessons: Sequence[Lesson]) -> Mapping[str, float]:
+        assert lessons
+        self._script.note("distill", list(lessons))
+        self._updated += 1
+        return {"loss": float(self._updated)}
+
+    def drift(self, completions: Sequence[Completion]) -> list[Drift]:
+        values = [(float(self.version),) * len(c.token_ids) for c in completions]
+        return [
+            Drift(c.logprobs, c.logprobs, v, v) for c, v in zip(completions, values, strict=True)
+        ]
+
     def publish(self) -> None:
         self.version = self._updated
 
@@ -275,7 +288,7 @@ def world(
     """
     tasks = tasks or [(Sums(), changes.pop("steps", 4))]
     fast = {"population": 2, "every": 2, "reuse": True}
-    slow = {"problems": 3, "group": 4}
+    slow = {"problems": 3, "group": 4, "baseline": "problem"}
     config = configuration.parse(
         {
             "model": "scripted",
@@ -596,6 +609,45 @@ def test_fast_alone_evolves_on_the_same_anchors_and_never_updates() -> None:
 # Stages and evaluation.
 
 
+def test_distilling_samples_without_a_context_and_teaches_with_each_in_turn() -> None:
+    this = world(method="distill", contexts=TWO)
+    this.run()
+    assert not this.script.all("update")
+    lessons = this.script.all("distill")
+    assert len(lessons) == 4
+    asked = {prompt: context for prompt, (context, _) in this.policy._prompts.items()}
+    for some in lessons:
+        assert len(some) == 3 * 4
+        assert {asked[lesson.prompt_ids[0]] for lesson in some} == {SEED_CONTEXT}
+        teachers = [asked[lesson.teacher_prompt_ids[0]] for lesson in some]
+        assert [teachers.count(context) for context in TWO] == [6, 6]
+        for lesson in some:
+            question = this.policy._prompts[lesson.prompt_ids[0]][1]
+            assert this.policy._prompts[lesson.teacher_prompt_ids[0]][1] == question
+        assert sum(x.weight * len(x.token_ids) for x in some) == pytest.approx(1)
+    assert {row["rollouts/reused"] for row in this.rows("slow")} == {0}
+    assert len(this.rows("fast")) == 2
+
+
+def test_a_baseline_per_context_reaches_the_update() -> None:
+    by_problem, by_context = (world(contexts=TWO, baseline=name) for name in ("problem", "context"))
+    by_problem.run()
+    by_context.run()
+    first, second = by_problem.script.all("update")[0], by_context.script.all("update")[0]
+    assert {d.prompt_ids for d in second} < {d.prompt_ids for d in first}
+
+
+def test_drift_is_measured_on_what_an_evaluation_sampled() -> None:
+    this = world(contexts=TWO, evaluation={"drift": True})
+    this.run()
+    updates = 0
+    for what, details in this.script.events:
+        updates += what == "update"
+        if what == "row" and details["phase"] == "eval":
+            assert details["drift/exact"] == details["entropy"] == updates
+    assert updates > 2
+
+
 def test_stages_come_in_order_and_every_task_met_so_far_is_evaluated() -> None:
     first, second = Sums(), Sums(offset=100)
     this = world(tasks=[(first, 3), (second, 2), (first, 1)], evaluation={"contexts": ["seed"]})
@@ -714,13 +766,22 @@ def test_rows_have_their_fields() -> None:
     this.run()
     place = {"step", "cycle", "phase"}
     expected = {
-        "eval": {"task", "split", "context", "accuracy", "n"},
+        "eval": {
+            "task",
+            "split",
+            "context",
+            "accuracy",
+            "accuracy/low",
+            "accuracy/high",
+            "n",
+        },
         "fast": {
             "metric_calls",
             "proposals",
             "proposals/failed",
             "population/size",
             "score/best",
+            "rollouts/sampled",
             "tokens/sampled",
             "seconds/fast",
         },
@@ -730,6 +791,7 @@ def test_rows_have_their_fields() -> None:
             "groups/kept",
             "groups/dropped",
             "rollouts/reused",
+            "rollouts/sampled",
             "tokens/sampled",
             "seconds/rollout",
             "seconds/update",

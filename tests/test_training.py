@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import resource
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from fastslow.interruption import InterruptedRunError
 from fastslow.run.jsonl import read_lines
 from fastslow.run.rollouts import read_rollouts
 from fastslow.training import RunResult, resume, train
-from tiny_run import command, outcome, tiny_config, write_task
+from tiny_run import command, outcome, processes, tiny_config, write_task
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +57,11 @@ def test_a_run_folder_holds_what_it_should(fst: RunResult) -> None:
         "rollouts/eval_000000.parquet",
         *(f"rollouts/eval_00000{step}{n}.parquet" for step in (2, 4) for n in ("", "_2", "_3")),
         *(
-            f"checkpoints/step_000004/{name}"
+            f"checkpoints/step_{step}/{name}"
+            for step in ("000002", "000004")
             for name in (
+                "checksums.sha256",
+                "config.toml",
                 "state.json",
                 "policy.json",
                 "optimiser.json",
@@ -134,7 +135,8 @@ def test_fast_leaves_the_weights_alone(tiny_model_dir: Path, task: str, tmp_path
     result = train(config, console=False)
     assert phases(result) == ["fast 0", "fast 2"]
     saved = result.folder / "checkpoints/step_000004"
-    assert sorted(os.listdir(saved)) == ["policy.json", "state.json"]
+    files = ["checksums.sha256", "config.toml", "policy.json", "state.json"]
+    assert sorted(os.listdir(saved)) == files
     assert {row["policy_version"] for row in read_rollouts(result.folder).to_pylist()} == {0}
 
 
@@ -197,7 +199,7 @@ def test_another_seed_gives_another(
 ) -> None:
     other = train(tiny_config(tiny_model_dir, task, tmp_path, seed=1), console=False)
     found, expected = outcome(other.folder), outcome(fst.folder)
-    assert all(found[part] != expected[part] for part in ("metrics", "contexts", "checkpoints"))
+    assert all(found[part] != expected[part] for part in ("metrics", "contexts", "checkpoint"))
 
 
 # Stopping and going on (invariant 5). The run grades 62 completions: 2 in the first evaluation, 17
@@ -246,8 +248,8 @@ def test_a_run_that_was_interrupted_saves_and_goes_on(
     monkeypatch.setenv("DISTURB", f"{moment} SIGTERM")
     with pytest.raises(InterruptedRunError, match="stopped by SIGTERM: the run is saved"):
         train(tiny_config(tiny_model_dir, task, tmp_path), console=False)
-    (saved,) = (tmp_path / "run/checkpoints").iterdir()
-    assert saved.name != "step_000004" or moment == PLACES["last evaluation"]
+    saved = max((tmp_path / "run/checkpoints").iterdir())
+    assert (saved.name == "step_000004") == (moment == PLACES["last evaluation"])
     result = resume(saved.parents[1], console=False)
     assert outcome(result.folder) == outcome(fst.folder)
 
@@ -306,18 +308,8 @@ def test_resuming_a_finished_run_changes_nothing(
     assert again == first
 
 
-@pytest.fixture(scope="module")
-def processes() -> ForkServerContext:
-    """Processes that start with torch and transformers imported already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["fastslow.training", "fastslow.policy.local", "transformers"])
-    return context
-
-
-def exit_code(
-    processes: ForkServerContext, arguments: list[str], disturb: str | None = None
-) -> int:
-    process = processes.Process(target=command, args=(arguments, disturb))
+def exit_code(arguments: list[str], disturb: str | None = None) -> int:
+    process = processes().Process(target=command, args=(arguments, disturb))
     process.start()
     process.join(120)
     assert process.exitcode is not None
@@ -330,27 +322,26 @@ def test_a_process_that_was_killed_and_resumed_ends_the_same(
     tiny_model_dir: Path,
     task: str,
     tmp_path: Path,
-    processes: ForkServerContext,
     moment: int,
 ) -> None:
     path = tmp_path / "c.toml"
     config = tiny_config(tiny_model_dir, task, tmp_path, log={"folder": str(tmp_path)})
     path.write_text(tomli_w.dumps(config), encoding="utf-8")
-    killed = exit_code(processes, ["train", str(path)], f"{moment} SIGKILL")
+    killed = exit_code(["train", str(path)], f"{moment} SIGKILL")
     assert killed == -signal.SIGKILL
-    assert exit_code(processes, ["resume", str(tmp_path / "run")]) == 0
+    assert exit_code(["resume", str(tmp_path / "run")]) == 0
     assert outcome(tmp_path / "run") == outcome(fst.folder)
 
 
 def test_an_interrupted_process_ends_with_130(
-    fst: RunResult, tiny_model_dir: Path, task: str, tmp_path: Path, processes: ForkServerContext
+    fst: RunResult, tiny_model_dir: Path, task: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "c.toml"
     path.write_text(tomli_w.dumps(tiny_config(tiny_model_dir, task, tmp_path)), encoding="utf-8")
     moment = PLACES["first slow step"]
-    assert exit_code(processes, ["train", str(path)], f"{moment} SIGINT") == 130
+    assert exit_code(["train", str(path)], f"{moment} SIGINT") == 130
     assert os.listdir(tmp_path / "run/checkpoints") == ["step_000001"]
-    assert exit_code(processes, ["resume", str(tmp_path / "run")]) == 0
+    assert exit_code(["resume", str(tmp_path / "run")]) == 0
     assert outcome(tmp_path / "run") == outcome(fst.folder)
 
 

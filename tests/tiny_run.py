@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import sys
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +76,21 @@ def tiny_config(model: Path, task: str, folder: Path, /, **changes: Any) -> dict
     return config
 
 
+_OF_THE_PLACE = {"state.json", "config.toml", "checksums.sha256"}
+"""Files of a checkpoint that hold the folder's name or the lengths of files with times in them."""
+
+
+def processes() -> ForkServerContext:
+    """Processes that start with torch and transformers imported already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["fastslow.training", "fastslow.policy.local", "transformers.models.llama.modeling_llama"]
+    )
+    return context
+
+
 def outcome(folder: Path) -> dict[str, Any]:
-    """All that a run came to, bit for bit, but for the times."""
+    """All that a run came to, bit for bit, but for the times: of its checkpoints the last."""
     from fastslow.run.jsonl import read_lines
     from fastslow.run.rollouts import read_rollouts
 
@@ -85,21 +100,17 @@ def outcome(folder: Path) -> dict[str, Any]:
             for row in read_lines(folder / name)
         ]
 
+    last = max((folder / "checkpoints").iterdir())
     return {
         "metrics": timeless("metrics.jsonl"),
         "contexts": timeless("contexts.jsonl"),
         "rollouts": read_rollouts(folder).to_pylist(),
         "rollout files": sorted(path.name for path in (folder / "rollouts").iterdir()),
-        "checkpoints": {
-            path.name: {
-                "state": json.loads((path / "state.json").read_text())["state"],
-                **{
-                    str(file.relative_to(path)): file.read_bytes()
-                    for file in path.rglob("*")
-                    if file.is_file() and file.name != "state.json"
-                },
-            }
-            for path in (folder / "checkpoints").iterdir()
+        "state": json.loads((last / "state.json").read_text())["state"],
+        "checkpoint": {
+            str(file.relative_to(folder)): file.read_bytes()
+            for file in last.rglob("*")
+            if file.is_file() and file.name not in _OF_THE_PLACE
         },
     }
 

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from fastslow.errors import FastslowError, InputError
+from fastslow.errors import FastslowError
+from fastslow.redaction import redact
+from fastslow.studies import STUDIES
 
 
 class _Commands(TyperGroup):
@@ -19,7 +21,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except FastslowError as error:
-            print(f"fastslow: {error}", file=sys.stderr)
+            print(f"fastslow: {redact(str(error))}", file=sys.stderr)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:  # while a model is loaded, or the second one within a run
             print("fastslow: interrupted at once; nothing more was saved", file=sys.stderr)
@@ -83,11 +85,14 @@ def train(
 
 
 @app.command()
-def resume(run: Annotated[Path, typer.Argument(help="The run's folder.")]) -> None:
-    """Go on with RUN from its latest checkpoint."""
+def resume(
+    run: Annotated[Path, typer.Argument(help="The run's folder.")], overrides: Overrides = None
+) -> None:
+    """Go on with RUN from its latest checkpoint. Only some keys may change on the way, among them
+    steps and log."""
     from fastslow.training import resume as go_on
 
-    _say_result(go_on(run).folder)
+    _say_result(go_on(run, overrides or []).folder)
 
 
 @app.command(name="eval")
@@ -119,29 +124,41 @@ def compare(
         typer.Option(
             "--output",
             "-o",
-            help="Also write a figure (.png, .svg, .pdf) or the numbers (.json); may be repeated.",
+            help="Also write a report (.html), a figure (.png, .svg, .pdf), every figure of the "
+            "report (a folder) or the outcome (.json); may be repeated.",
         ),
     ] = None,
 ) -> None:
     """Show runs side by side."""
     from rich.console import Console
 
-    from fastslow.report.figures import FORMATS, draw_comparison
-    from fastslow.report.summary import read_run, write_summary
+    from fastslow.report.outputs import check_output, write_output
     from fastslow.report.tables import comparison
+    from fastslow.run.record import read_run
 
     for output in outputs or []:
-        if output.suffix not in {*FORMATS, ".json"}:
-            raise InputError(f"--output {output}: ends in none of {', '.join(FORMATS)}, .json")
+        check_output(output)
     records = [read_run(run) for run in runs]
     Console().print(comparison(records))
     for output in outputs or []:
-        write = write_summary if output.suffix == ".json" else draw_comparison
-        try:
-            write(records, output)
-        except OSError as error:
-            raise InputError(f"--output {output}: cannot be written: {error}") from None
+        write_output(records, output)
         print(f"written: {output}")
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(STUDIES)}.")],
+    config: Annotated[Path, typer.Argument(help="A TOML file, with a table [study] or without.")],
+    overrides: Overrides = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show what would run, and touch nothing."),
+    ] = False,
+) -> None:
+    """Run one of the paper's protocols on CONFIG, or go on with it."""
+    from fastslow.studies.command import describe, run_study
+
+    (describe if dry_run else run_study)(name, config, overrides or [])
 
 
 @app.command()

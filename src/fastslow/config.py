@@ -11,16 +11,29 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from fastslow.errors import InputError
+from fastslow.redaction import secrets
 
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
+
+Nats = Annotated[float, Field(gt=0)]
+
+Method = Literal["fst", "rl", "fast", "distill"]
 
 DEFAULT_INSTRUCTIONS = "Answer the question. Give the final answer between <answer> and </answer>."
 
@@ -120,9 +133,10 @@ class ReflectionConfig(Section):
     """A litellm model name, "policy" for the policy itself, or "python" for the function given to
     ``fastslow.train(reflect=...)``. None: no reflection."""
     url: str | None = None
-    """Base URL of an OpenAI-compatible server that serves ``model``."""
+    """Base URL of an OpenAI-compatible server that serves ``model``, without password or query."""
     api_key_env: str | None = None
-    """Name of the environment variable with the key. The key itself never enters a config."""
+    """Name of the environment variable with the key, in capitals. The key itself never enters a
+    config."""
     temperature: Annotated[float, Field(ge=0)] = 1.0
     max_tokens: Positive = 2048
     timeout: Annotated[float, Field(gt=0)] = 120.0
@@ -131,6 +145,30 @@ class ReflectionConfig(Section):
     """Further tries after a request that failed."""
     max_characters: Positive = 8000
     """A proposed instruction longer than this is refused."""
+
+    @field_validator("url")
+    @classmethod
+    def _url_holds_no_secret(cls, url: str | None) -> str | None:
+        parts = urlsplit(url or "http://none")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("expected an address that begins with http:// or https://")
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError(
+                "this address holds a user name, a password or a query, and the configuration is "
+                "copied into the run's folder: give the bare address, and in api_key_env the name "
+                "of an environment variable that holds the key"
+            )
+        return url
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _names_no_key(cls, name: str | None) -> str | None:
+        # Not quoted: what is no name of a variable may well be the key itself.
+        if name is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
+            raise ValueError(
+                "expected the name of an environment variable in capitals, such as OPENAI_API_KEY"
+            )
+        return name
 
     @model_validator(mode="after")
     def _url_needs_model(self) -> ReflectionConfig:
@@ -200,6 +238,9 @@ class SlowConfig(Section):
     """P, problems in one batch."""
     group: Annotated[int, Field(ge=2)] = 8
     """G, rollouts per problem, over all contexts together."""
+    baseline: Literal["problem", "context"] = "problem"
+    """What a rollout's reward is compared with: all rollouts of its problem, or those of its
+    problem under its context alone."""
     lr: Annotated[float, Field(gt=0)] = 1e-6
     warmup: NonNegative = 10
     """Steps over which the learning rate rises linearly from 0."""
@@ -215,8 +256,19 @@ class SlowConfig(Section):
     """tau, the absolute upper bound of the importance ratio in CISPO."""
     kl: Annotated[float, Field(ge=0)] = 0.001
     """Coefficient of the KL term to the base policy. 0: neither computed nor logged."""
+    distill_top: Positive | None = None
+    """Tokens that the divergence of method "distill" tells apart, the likeliest of the policy; all
+    others count as one. None: the whole vocabulary."""
     tokens_per_pass: Positive = 4096
     """Tokens of one forward and backward pass: memory does not grow with the batch."""
+    max_skipped: Positive = 3
+    """Steps in a row that may go without an update because a number of it was not finite. Then the
+    run ends."""
+    mismatch_warning: Nats | Literal["auto"] = "auto"
+    """Nats by which a log-probability may differ between sampling and update, under the same
+    weights, before a warning names the rollout. "auto": 0.01 in float32, 0.5 in bfloat16."""
+    mismatch_error: Nats | Literal["auto"] = "auto"
+    """Nats of the same from which the run ends. "auto": 1 in float32, 5 in bfloat16; inf: never."""
     lora: LoraConfig | None = None
 
 
@@ -228,6 +280,8 @@ class PolicyConfig(Section):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the weights that compute. In bfloat16 the optimiser moves fp32 copies of them. Logits
     and log-probabilities are fp32 either way."""
+    trust_remote_code: bool = False
+    """Whether Python code that comes with the model may run, with all rights of the run."""
     max_tokens: Positive = 512
     """Tokens of one completion, at most."""
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
@@ -252,6 +306,9 @@ class EvalConfig(Section):
     samples: Positive = 1
     """Completions per problem: accuracy is their mean (mean@k)."""
     contexts: tuple[Literal["seed", "best", "population"], ...] = ("seed", "best")
+    drift: bool = False
+    """Whether KL(pi_train || pi_base) is measured on the completions that were sampled, exactly
+    over the vocabulary. A policy that keeps no copy of the base for its updates then makes one."""
 
 
 class LogConfig(Section):
@@ -260,8 +317,11 @@ class LogConfig(Section):
     folder: Path = Path("runs")
     checkpoint_every: NonNegative = 0
     """Slow steps between checkpoints; 0: at the end of every cycle. The end always has one."""
-    keep: Positive = 1
-    """Checkpoints kept, the latest ones."""
+    keep: Positive = 2
+    """Checkpoints kept, the latest ones: if one is damaged, the run goes on from the one before."""
+    keep_best: bool = True
+    """Whether the checkpoint is kept as well whose policy was most accurate when it was evaluated,
+    under the contexts it is meant to be used with (see ``run.best``)."""
     rollouts: bool = True
     tensorboard: bool = True
 
@@ -270,9 +330,11 @@ class RunConfig(Section):
     """A whole run. Defaults are the paper's where the paper states them."""
 
     model: str
-    """"smollm2-135m" (embedded), a hub id, a folder or a .gguf file."""
-    method: Literal["fst", "rl", "fast"] = "fst"
-    """fst: both learners. rl: the seed context only. fast: contexts only."""
+    """"smollm2-135m" (embedded), a hub id, a folder or a .gguf file; or the folder of a run, for
+    the weights of its latest checkpoint, or that of a checkpoint."""
+    method: Method = "fst"
+    """fst: both learners. rl: the seed context only. fast: contexts only. distill: contexts evolve
+    as in fst, and the weights learn, without context, to answer as they do with one."""
     seed: NonNegative = 0
     steps: Positive | None = None
     """Slow steps of the run on ``[task]``. A run of ``[[stages]]`` counts its stages' steps."""
@@ -346,11 +408,17 @@ class RunConfig(Section):
 
     @property
     def uses_fast(self) -> bool:
-        return self.method in ("fst", "fast")
+        return self.method in ("fst", "fast", "distill")
 
     @property
     def uses_slow(self) -> bool:
-        return self.method in ("fst", "rl")
+        return self.method in ("fst", "rl", "distill")
+
+    @property
+    def reuses_rollouts(self) -> bool:
+        """Whether rollouts of a fast phase are trained on. A policy that is distilled is trained on
+        what it says without a context."""
+        return self.fast.reuse and self.method == "fst"
 
     @property
     def reserves_pool(self) -> bool:
@@ -375,7 +443,8 @@ def parse(
     """Validate a configuration given as nested mappings. Raises: InputError, as ``load``."""
     merged = _copy(data)
     for override in overrides:
-        _apply_override(merged, override)
+        apply_override(merged, override)
+    _refuse_secrets(merged, source)
     return validate(RunConfig, merged, source)
 
 
@@ -455,7 +524,12 @@ def _section_of(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _apply_override(data: dict[str, Any], override: str) -> None:
+def apply_override(data: dict[str, Any], override: str) -> None:
+    """Set a key of nested mappings, in place, as ``--set section.key=value`` says.
+
+    Raises:
+        InputError: it does not say a key and a value, or goes through a key that is no table.
+    """
     key, separator, text = override.partition("=")
     parts = key.strip().split(".")
     if not separator or not all(parts):
@@ -468,6 +542,29 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
             raise InputError(f"--set {override}: {where} is a value, not a table")
         table = child
     table[parts[-1]] = _parse_value(text.strip())
+
+
+def _refuse_secrets(data: Any, source: str) -> None:
+    """Raises: InputError, if a text in ``data`` holds a secret of the environment, as it does after
+    a shell has expanded one in an override."""
+    known = secrets()
+    for key, text in _texts(data):
+        for name, secret in known.items():
+            if secret in text:
+                raise InputError(
+                    f"{source}: {key}: holds the value of the environment variable {name}, and the "
+                    "configuration is copied into the run's folder: have what needs it read the "
+                    "variable, or give its name where that is asked for (api_key_env)"
+                )
+
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in nested tables and lists, with its key."""
+    if isinstance(value, str):
+        yield key, value
+    parts = value.items() if isinstance(value, dict) else ()
+    for part, item in enumerate(value) if isinstance(value, list) else parts:
+        yield from _texts(item, f"{key}.{part}" if key else str(part))
 
 
 def _parse_value(text: str) -> Any:

@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console
 
 from fastslow.report.figures import draw_comparison
-from fastslow.report.summary import RunRecord, read_run
 from fastslow.report.tables import comparison
+from fastslow.run.record import RunRecord, read_run
 from fastslow.run.text import lines
 from fastslow.training import train
 

@@ -8,9 +8,8 @@ is the same loop without the fast phases, contexts-only the same loop without th
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,14 +17,30 @@ from fastslow.config import RunConfig
 from fastslow.curriculum import Curriculum
 from fastslow.data import BatchOrder
 from fastslow.fast.protocol import ContextOptimizer, FastPhase, Pair
-from fastslow.measures import count_tokens, evolution_measures, reward_measures, task_measures
+from fastslow.measure.drift import drift_measures
+from fastslow.measure.rows import (
+    count_tokens,
+    evaluation_measures,
+    evolution_measures,
+    reward_measures,
+    task_measures,
+)
 from fastslow.policy.protocol import Policy
-from fastslow.rollouts import Ask, group_by_problem, left_out, plan_rollouts, sample_rollouts
+from fastslow.rollouts import (
+    Ask,
+    group_by_problem,
+    left_out,
+    plan_rollouts,
+    sample_rollouts,
+    spread,
+)
 from fastslow.run.observer import Observer, Phase
 from fastslow.run.state import LoopState
 from fastslow.seeding import derive_seed
 from fastslow.slow.advantages import training_data
-from fastslow.types import Context, Problem, Rollout
+from fastslow.slow.anomalies import AnomalyError, stop_if_lost
+from fastslow.slow.distillation import lessons
+from fastslow.types import Context, Group, Problem, Rollout
 
 
 @dataclass(frozen=True)
@@ -41,6 +56,9 @@ class Stage:
 @dataclass
 class FastSlowLoop:
     """One run. It owns no state but its position, ``LoopState``: the weights are the policy's.
+
+    Whenever it tells a state, a policy loaded from what the present one saves then would go on in
+    the same way, bit for bit: ``Policy.publish`` comes before.
 
     Attributes:
         curriculum: all tasks of the run.
@@ -70,7 +88,7 @@ class FastSlowLoop:
                 self.observer.on_state(state)
                 if self._checkpoint_due(state, stage):
                     self.checkpoint()
-        self.evaluate(state, self.stages)
+        self.evaluate(state, [task for stage in self.stages for task in stage.tasks])
         return state
 
     def _next(self, state: LoopState, stage: Stage) -> LoopState:
@@ -82,9 +100,10 @@ class FastSlowLoop:
         if done == 0 and self.optimizer is not None:
             state = self._fast_phase(state, stage, batches)
         if self.config.uses_slow:
-            self._slow_step(state, batches[0])
-            steps = 1
-        state = replace(state, step=state.step + steps)
+            state = self._slow_step(state, batches[0])
+        else:
+            self.policy.publish()
+            state = replace(state, step=state.step + steps)
         if self._between_cycles(state, stage):
             state = replace(state, cycle=state.cycle + 1, rollouts={})
         return state
@@ -124,9 +143,13 @@ class FastSlowLoop:
         self._tell_rollouts("fast", state, [*fair, *stage.order.pool], sampled)
         self.observer.on_evolution(state.step, state.cycle, evolution)
         seconds = time.perf_counter() - started
-        measures = {**evolution_measures(evolution), "tokens/sampled": count_tokens(sampled)}
+        measures = {
+            **evolution_measures(evolution),
+            "rollouts/sampled": len(sampled),
+            "tokens/sampled": count_tokens(sampled),
+        }
         self._tell("fast", state, {**measures, "seconds/fast": seconds})
-        reusable = evolution.rollouts if self.config.fast.reuse and self.config.uses_slow else {}
+        reusable = evolution.rollouts if self.config.reuses_rollouts else {}
         kept = set(evolution.population.digests)
         rollouts = {
             (problem, context): rollout
@@ -135,12 +158,13 @@ class FastSlowLoop:
         }
         return replace(state, population=evolution.population, rollouts=rollouts)
 
-    def _slow_step(self, state: LoopState, batch: Sequence[Problem]) -> None:
+    def _slow_step(self, state: LoopState, batch: Sequence[Problem]) -> LoopState:
         """G rollouts of every problem over the population, one advantage each, one update."""
         started = time.perf_counter()
+        distills = self.config.method == "distill"
         reused, asks = plan_rollouts(
             batch,
-            state.population.contexts,
+            (self.seed_context,) if distills else state.population.contexts,
             self.config.slow.group,
             state.rollouts,
             lambda *place: self._seed("slow", state.step, *place),
@@ -149,13 +173,16 @@ class FastSlowLoop:
         missing = left_out(sampled)
         whole = [problem for problem in batch if problem.id not in missing]
         groups = group_by_problem(whole, [*reused, *sampled])
-        data = training_data(groups)
         rolled_out = time.perf_counter()
-        measures = self.policy.update(data, self.config.slow.algorithm) if data else {}
+        anomaly: AnomalyError | None = None
+        try:
+            measures = self._distill(groups, state) if distills else self._reinforce(groups)
+        except AnomalyError as found:
+            measures, anomaly = {"skipped": str(found)}, found
         self.policy.publish()
         updated = time.perf_counter()
 
-        done = replace(state, step=state.step + 1)
+        done = replace(state, step=state.step + 1, skipped=state.skipped + 1 if anomaly else 0)
         self._tell_rollouts("slow", done, batch, [*reused, *sampled])
         self._tell(
             "slow",
@@ -165,26 +192,49 @@ class FastSlowLoop:
                 **task_measures(groups, self.curriculum),
                 **({"problems/left_out": len(missing)} if missing else {}),
                 "rollouts/reused": len(reused),
+                "rollouts/sampled": len(sampled),
                 "tokens/sampled": count_tokens(sampled),
                 "seconds/rollout": rolled_out - started,
                 "seconds/update": updated - rolled_out,
                 **measures,
             },
         )
+        if anomaly is not None:
+            by_id = {problem.id: problem for problem in batch}
+            self.observer.on_anomaly(done.step, done.cycle, by_id, [*reused, *sampled], anomaly)
+            stop_if_lost(anomaly, done.step, done.skipped, self.config.slow.max_skipped)
+        return done
+
+    def _reinforce(self, groups: Sequence[Group]) -> Mapping[str, Any]:
+        data = training_data(groups, self.config.slow.baseline)
+        return self.policy.update(data, self.config.slow.algorithm) if data else {}
+
+    def _distill(self, groups: Sequence[Group], state: LoopState) -> Mapping[str, Any]:
+        """Teach the policy to answer without a context as it does with those of the population,
+        which take turns as teachers."""
+
+        def teachers(turn: int, group: Group) -> list[tuple[int, ...]]:
+            contexts = spread(group.problem, state.population.contexts, len(group.rollouts), turn)
+            return [self.policy.encode(context, group.problem.question) for context in contexts]
+
+        found = lessons(groups, teachers)
+        return self.policy.distill(found) if found else {}
 
     def _evaluate_if_due(self, state: LoopState, stage: Stage) -> None:
         done = state.step - stage.start
         if done % (self.config.eval.every or self.config.fast.every) == 0:
-            self.evaluate(state, [other for other in self.stages if other.start <= state.step])
+            begun = [other for other in self.stages if other.start <= state.step]
+            self.evaluate(state, [task for other in begun for task in other.tasks])
 
-    def evaluate(self, state: LoopState, stages: Sequence[Stage]) -> None:
-        """Accuracy (mean@k) on the stages' tasks, under each context that ``[eval]`` names."""
+    def evaluate(self, state: LoopState, tasks: Sequence[str]) -> None:
+        """Accuracy (mean@k) on some tasks, under each context that ``[eval]`` names, and what else
+        the completions tell of the policy."""
         settings, population = self.config.eval, state.population
         choices: dict[str, tuple[Context, ...]] = {"seed": (self.seed_context,)}
         if self.config.uses_fast and state.step > 0:
             choices |= {"best": population.contexts[:1], "population": population.contexts}
         names = [name for name in settings.contexts if name in choices]
-        for task in dict.fromkeys(task for stage in stages for task in stage.tasks):
+        for task in dict.fromkeys(tasks):
             problems = self.curriculum.problems(task, settings.split)[: settings.problems]
             for name in names:
                 contexts, count = choices[name], settings.samples
@@ -196,12 +246,16 @@ class FastSlowLoop:
                 rollouts = self._sample("eval", asks, 0, len(asks))
                 self._tell_rollouts("eval", state, problems, rollouts)
                 missing = left_out(rollouts)
-                rollouts = [r for r in rollouts if r.problem_id not in missing]
-                if not rollouts:
+                whole = [problem for problem in problems if problem.id not in missing]
+                groups = [g for g in group_by_problem(whole, rollouts) if g.rollouts]
+                if not groups:
                     continue
                 where = {"task": task, "split": settings.split, "context": name}
-                accuracy = statistics.fmean(rollout.reward for rollout in rollouts)
-                self._tell("eval", state, {**where, "accuracy": accuracy, "n": len(rollouts)})
+                measures = evaluation_measures(groups)
+                if settings.drift:
+                    told = [r.completion for group in groups for r in group.rollouts]
+                    measures |= drift_measures(self.policy.drift(told))
+                self._tell("eval", state, {**where, **measures})
 
     def _sample(self, phase: Phase, asks: Sequence[Ask], done: int, total: int) -> list[Rollout]:
         """Sample and grade, reporting progress and listening for interruptions."""

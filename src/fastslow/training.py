@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from fastslow import config as configuration
-from fastslow.config import EvalConfig, RunConfig
+from fastslow.config import EvalConfig, RunConfig, TaskConfig
 from fastslow.curriculum import Curriculum
 from fastslow.data import BatchOrder, ProblemOrder, Shares
 from fastslow.errors import InputError
 from fastslow.fast import factory
 from fastslow.fast.llm import Ask as AskReflector
+from fastslow.fast.llm import make_reflector
 from fastslow.fast.proposer import ProposalError
 from fastslow.fast.protocol import ContextOptimizer
 from fastslow.interruption import InterruptedRunError, Interruption
@@ -24,7 +25,7 @@ from fastslow.loop import FastSlowLoop, Stage
 from fastslow.policy.protocol import Policy, SampleRequest
 from fastslow.run import checkpoint as checkpoints
 from fastslow.run.console import Console
-from fastslow.run.folder import CONFIG, RunFolder, refuse_used
+from fastslow.run.folder import CHECKPOINTS, CONFIG, RunFolder, refuse_used
 from fastslow.run.jsonl import read_lines
 from fastslow.run.observer import Observer
 from fastslow.run.observers import Fanout
@@ -83,28 +84,35 @@ def train(
     path = config.log.folder / config.run_name
     refuse_used(path)  # told now, not after the model was loaded
     policy = build_policy(config, trainable=config.uses_slow)
-    optimizer = _optimizer(config, policy, reflect)
+    reflector = _reflector(config, policy, reflect)
     with RunFolder.create(path, config) as folder:
+        optimizer = _optimizer(config, reflector, folder)
         return _run(
             config, curriculum, stages, policy, optimizer, folder, _beginning(folder), console
         )
 
 
 def resume(
-    path: Path | str, *, reflect: AskReflector | None = None, console: bool = True
+    path: Path | str,
+    overrides: Iterable[str] = (),
+    *,
+    reflect: AskReflector | None = None,
+    console: bool = True,
 ) -> RunResult:
     """Go on with a run from its latest checkpoint, or from the beginning if it has none.
 
-    Whatever was written after that checkpoint is taken back first and done again. Raises: as
-    ``train``.
+    Whatever was written after that checkpoint is taken back first and done again. Of the
+    configuration only some keys may change, by ``overrides`` or in the folder's config.toml: see
+    ``run.changes``. Raises: as ``train``.
     """
     with RunFolder.open(Path(path)) as folder:
+        saved = folder.latest_checkpoint()
+        folder.reconfigure(saved, overrides)
         config = folder.config
         curriculum = build_curriculum(config, str(folder.path / CONFIG))
         stages = build_stages(config, curriculum, str(folder.path / CONFIG))
         policy = build_policy(config, trainable=config.uses_slow)
-        optimizer = _optimizer(config, policy, reflect)
-        saved = folder.latest_checkpoint()
+        optimizer = _optimizer(config, _reflector(config, policy, reflect), folder)
         folder.rewind(saved)
         if saved is not None:
             policy.load(saved.path)
@@ -112,25 +120,47 @@ def resume(
         return _run(config, curriculum, stages, policy, optimizer, folder, state, console)
 
 
-def evaluate(path: Path | str, settings: EvalConfig, observer: Observer) -> None:
-    """Evaluate the latest checkpoint of a run on its tasks; rows go to ``observer``.
+def evaluate(
+    path: Path | str,
+    settings: EvalConfig,
+    observer: Observer,
+    *,
+    tasks: Mapping[str, TaskConfig] | None = None,
+    base: bool = False,
+) -> None:
+    """Evaluate the latest checkpoint of a run; rows go to ``observer``.
+
+    Args:
+        path: the run's folder.
+        settings: what is evaluated.
+        observer: is told of rows and rollouts.
+        tasks: by the names that rows call them; None for the run's own.
+        base: whether the weights are those that the run began from instead, under the contexts that
+            it has come to.
 
     Raises:
-        InputError: the folder is no run, or has no checkpoint yet.
+        InputError: the folder is no run, or has no checkpoint yet, or a task is wrong.
     """
     path = Path(path)
+    source = str(path / CONFIG)
     config = configuration.load(path / CONFIG).model_copy(update={"eval": settings})
-    saved = checkpoints.latest(path / "checkpoints")
+    saved = checkpoints.latest(path / CHECKPOINTS)
     if saved is None:
         raise InputError(f"{path}: has no checkpoint yet: `fastslow resume {path}` makes one")
     policy = build_policy(config, trainable=False)
-    policy.load(saved.path)
-    curriculum = build_curriculum(config, str(path / CONFIG))
+    if not base:
+        policy.load(saved.path)
+    if tasks is None:
+        curriculum = build_curriculum(config, source)
+    else:
+        curriculum = Curriculum(
+            {name: registry.create(task, config.seed, source) for name, task in tasks.items()}
+        )
     with Interruption() as interruption, curriculum.isolated():
         loop = FastSlowLoop(
             config=config,
             curriculum=curriculum,
-            stages=build_stages(config, curriculum, str(path / CONFIG)),
+            stages=(),
             policy=policy,
             optimizer=None,  # nothing evolves here, so no reflection model need be at hand
             seed_context=seed_population(config).best.context,
@@ -138,7 +168,7 @@ def evaluate(path: Path | str, settings: EvalConfig, observer: Observer) -> None
             checkpoint=lambda: None,
             interruption=interruption.check,
         )
-        loop.evaluate(saved.state, loop.stages)
+        loop.evaluate(saved.state, curriculum.names)
 
 
 def seed_population(config: RunConfig) -> Population:
@@ -206,13 +236,16 @@ def build_policy(config: RunConfig, *, trainable: bool) -> Policy:
     from fastslow.policy.local import LocalPolicy, choose_device
 
     device = choose_device(config.policy.device)
-    model, tokenizer = load_model(config.model, device=device)
+    model, tokenizer = load_model(
+        config.model, device=device, trust_remote_code=config.policy.trust_remote_code
+    )
     return LocalPolicy(
         model,
         tokenizer,
         config.policy,
         config.slow,
         trainable=trainable,
+        keep_base=config.eval.drift,
         seed=config.seed,
     )
 
@@ -274,12 +307,25 @@ def _save(folder: RunFolder, policy: Policy) -> None:
     folder.save_checkpoint(policy.save)
 
 
-def _optimizer(
+def _reflector(
     config: RunConfig, policy: Policy, reflect: AskReflector | None
+) -> AskReflector | None:
+    """The reflection model, of a run that needs one. Raises: InputError."""
+    if not config.uses_fast or "instructions" not in config.fast.components:
+        return None
+    return make_reflector(config.fast.reflection, _reflection_by(policy, config), reflect)
+
+
+def _optimizer(
+    config: RunConfig, reflector: AskReflector | None, folder: RunFolder
 ) -> ContextOptimizer | None:
     if not config.uses_fast:
         return None
-    return factory.build(config.fast, ask_policy=_reflection_by(policy, config), reflect=reflect)
+    reflection = config.fast.reflection
+    is_policy = reflection.model == "policy" and reflection.url is None
+    if reflector is not None and not is_policy:  # whose answers are derived from the run's seed
+        reflector = folder.remembering(reflector)
+    return factory.build(config.fast, reflector)
 
 
 def _reflection_by(policy: Policy, config: RunConfig) -> Callable[[str], str]:

@@ -199,6 +199,11 @@ class Rollout:
         return self.verdict.score
 
     @property
+    def label(self) -> str:
+        """What messages call it."""
+        return f"problem {self.problem_id} under context {self.context}"
+
+    @property
     def is_sampled(self) -> bool:
         """Whether there was room to sample it: a prompt may fill the model's window."""
         return bool(self.completion.token_ids)
@@ -232,6 +237,7 @@ class Datum:
         advantage: A_i, one number for every token of the completion.
         weight: the factor of each token's loss in the batch's sum (see ``slow.advantages``).
         policy_version: number of updates the behaviour policy had seen.
+        source: what messages call the rollout.
     """
 
     prompt_ids: Sequence[int]
@@ -240,3 +246,28 @@ class Datum:
     advantage: float
     weight: float
     policy_version: int
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One rollout as a distilling learner sees it: what was sampled without a context, and what is
+    read by the teacher, the same policy with one.
+
+    Attributes:
+        prompt_ids: token ids before the completion.
+        teacher_prompt_ids: the same question after the teacher's context.
+        token_ids: [n] completion token ids.
+        logprobs: [n] log pi_behaviour in nats.
+        weight: the factor of each token's divergence in the batch's sum.
+        policy_version: number of updates the behaviour policy had seen.
+        source: what messages call the rollout.
+    """
+
+    prompt_ids: Sequence[int]
+    teacher_prompt_ids: Sequence[int]
+    token_ids: Sequence[int]
+    logprobs: Sequence[float]
+    weight: float
+    policy_version: int
+    source: str = ""

@@ -75,7 +75,7 @@ def computed_by(engine: Engine, sequences: Batch, temperature: float) -> Compute
     logprobs: dict[int, Tensor] = {}
     entropies: dict[int, Tensor] = {}
     engine.model.zero_grad(set_to_none=True)
-    for indices, scores, _ in engine.passes(sequences, temperature):
+    for indices, scores, *_ in engine.passes(sequences, temperature):
         (torch.cat([weights[i] for i in indices]) * scores.logprobs).sum().backward()
         lengths = [len(sequences[i].completion) for i in indices]
         logprobs.update(zip(indices, scores.logprobs.detach().split(lengths), strict=True))

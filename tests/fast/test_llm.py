@@ -27,9 +27,10 @@ def completion(text):
 class Server(ThreadingHTTPServer):
     """Gives the replies (status, body) in turn, the last one for ever; keeps the requests."""
 
-    def __init__(self, replies, delay):
+    def __init__(self, replies, delay, drip):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.replies, self.delay, self.requests = list(replies), delay, []
+        self.replies, self.requests = list(replies), []
+        self.delay, self.drip = delay, drip
 
     @property
     def url(self):
@@ -46,8 +47,12 @@ class Handler(BaseHTTPRequestHandler):
         try:
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
+            self.send_header("Location", "/elsewhere")
             self.end_headers()
-            self.wfile.write(text.encode())
+            size = 1 if self.server.drip else len(text) + 1
+            for start in range(0, len(text), size):
+                time.sleep(self.server.drip)
+                self.wfile.write(text[start : start + size].encode())
         except ConnectionError:
             pass  # the client did not wait
 
@@ -56,8 +61,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(*replies, delay=0.0):
-    server = Server(replies, delay)
+def serving(*replies, delay=0.0, drip=0.0):
+    server = Server(replies, delay, drip)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
@@ -138,6 +143,12 @@ def test_a_refusal_is_final_and_names_model_address_and_tries(status):
     assert str(status) in message
 
 
+def test_nobody_is_followed_elsewhere():
+    """The key would go there too."""
+    with serving((302, "")) as server, pytest.raises(ProposalError, match="302 Found"):
+        reflector(server.url, api_key_env="REFLECTION_KEY", retries=0)("?")
+
+
 def test_a_slow_server_is_given_up():
     with serving(completion("late"), delay=1.0) as server:
         ask = reflector(server.url, timeout=0.1, retries=1)
@@ -156,15 +167,49 @@ def test_a_server_that_is_down_is_given_up():
 
 def test_no_secret_is_ever_shown(monkeypatch):
     monkeypatch.setenv("SOME_PROVIDER_API_KEY", "another-secret")
-    body = f"\x1b[31m {KEY} another-secret"
-    with serving((200, body)) as server:
-        address = server.url.replace("//", "//user:password@") + "?token=hidden"
-        with pytest.raises(ProposalError) as caught:
-            reflector(address, api_key_env="REFLECTION_KEY", retries=0)("?")
+    # The second one stands where the message is cut: not even its beginning may be left.
+    body = f"\x1b[31m {KEY} {'x' * 60} another-secret see https://user:password@host/?token=hidden"
+    with serving((200, body)) as server, pytest.raises(ProposalError) as caught:
+        reflector(server.url, api_key_env="REFLECTION_KEY", retries=0)("?")
     message = str(caught.value)
     assert "no answer after 1 try: ValueError: expected a chat completion" in message
-    for secret in (KEY, "another-secret", "password", "hidden", "\x1b"):
+    for secret in (KEY, "another", "password", "hidden", "\x1b"):
         assert secret not in message
+
+
+def test_what_a_python_function_raises_is_shown_without_addresses():
+    def broken(prompt):
+        raise ConnectionError("https://user:password@host/v1?token=hidden&x=1 refused")
+
+    with pytest.raises(ProposalError, match=r"https://\*\*\*@host/v1\?\*\*\* refused"):
+        make_reflector(ReflectionConfig(retries=0), reflect=broken)("?")
+
+
+def test_a_key_is_in_no_answer_and_goes_to_no_server_in_a_prompt():
+    """A server may echo its headers, and a verifier's error quote a key in its feedback."""
+    with serving(completion(f"Say {KEY}.")) as server:
+        ask = reflector(server.url, api_key_env="REFLECTION_KEY")
+        assert ask(f"failed with {KEY}") == "Say ***."
+    (request,) = server.requests
+    assert request[2]["messages"] == [{"role": "user", "content": "failed with ***"}]
+
+
+def test_a_reply_without_end_is_given_up(monkeypatch):
+    monkeypatch.setattr("fastslow.fast.llm.LARGEST_REPLY", 1000)
+    with serving(completion("x" * 2000), completion("y")) as server:
+        assert reflector(server.url, retries=1)("?") == "y"
+    with serving(completion("x" * 2000)) as server:
+        ask = reflector(server.url, retries=0)
+        with pytest.raises(ProposalError, match="found more than 1000 bytes"):
+            ask("?")
+
+
+def test_a_reply_that_drips_is_given_up():
+    with serving(completion("slowly"), drip=0.05) as server:
+        start = time.perf_counter()
+        with pytest.raises(ProposalError, match="TimeoutError: the reply did not end in time"):
+            reflector(server.url, timeout=0.3, retries=0)("?")
+        assert time.perf_counter() - start < 2.0
 
 
 @pytest.mark.skipif(find_spec("litellm") is None, reason="the extra is not installed")
@@ -213,6 +258,17 @@ def test_a_key_that_is_not_set_is_an_input_error(monkeypatch):
         reflector("http://127.0.0.1:1", api_key_env="REFLECTION_KEY")
 
 
+def test_a_key_from_a_file_may_end_with_its_line_and_holds_no_other(monkeypatch):
+    monkeypatch.setenv("REFLECTION_KEY", f"{KEY}\n")
+    with serving((400, "")) as server, pytest.raises(ProposalError):
+        reflector(server.url, api_key_env="REFLECTION_KEY")("?")
+    assert server.requests[0][1] == f"Bearer {KEY}"
+    monkeypatch.setenv("REFLECTION_KEY", f"{KEY}\n{KEY}")
+    with pytest.raises(InputError, match="whose value is no key") as caught:
+        reflector(server.url, api_key_env="REFLECTION_KEY")
+    assert KEY not in str(caught.value)
+
+
 def test_a_phase_survives_a_dead_server(world, caplog):
     with serving(completion("")) as server:
         pass
@@ -220,7 +276,8 @@ def test_a_phase_survives_a_dead_server(world, caplog):
         components=("instructions",),
         reflection=ReflectionConfig(model="small", url=server.url, retries=0),
     )
-    evolution = build(config).evolve(world(lambda _: 0.0).phase())
+    optimizer = build(config, make_reflector(config.reflection))
+    evolution = optimizer.evolve(world(lambda _: 0.0).phase())
     assert evolution.population.contexts == (Context("Answer."),)
     assert evolution.failed_proposals == 2
     assert f"could not be had: small at {server.url} gave no answer after 1 try" in caplog.text
@@ -233,7 +290,7 @@ def test_the_factory_builds_what_the_configuration_names(world):
         reflection=ReflectionConfig(model="policy"),
     )
     toy = world(lambda c: 0.1 + 0.4 * bool(c.demonstrations) + 0.4 * ("tags" in c.instructions))
-    optimizer = build(config, ask_policy=lambda prompt: "```\nUse tags.\n```")
+    optimizer = build(config, lambda prompt: "```\nUse tags.\n```")
     evolution = optimizer.evolve(toy.phase(anchors=24))
     assert {c.origin for c in evolution.candidates} >= {"seed", "reflection", "demonstrations"}
     assert len(evolution.population.candidates) == 2

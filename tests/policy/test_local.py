@@ -16,7 +16,7 @@ from fastslow.errors import InputError, RunError
 from fastslow.models import load_model
 from fastslow.policy.local import LocalPolicy, choose_device
 from fastslow.policy.protocol import Policy, SampleRequest
-from fastslow.types import Completion, Context, Datum, Demonstration
+from fastslow.types import Completion, Context, Datum, Demonstration, Lesson
 
 CONTEXT = Context("Be brief.", (Demonstration("1+1?", "2"),))
 LORA = {"rank": 4, "alpha": 8.0}
@@ -27,7 +27,12 @@ Open = Callable[..., LocalPolicy]
 @pytest.fixture
 def open_policy(tiny_model_dir: Path) -> Open:
     def make(
-        *, trainable: bool = True, seed: int = 0, dtype: str = "float32", **slow: Any
+        *,
+        trainable: bool = True,
+        keep_base: bool = False,
+        seed: int = 0,
+        dtype: str = "float32",
+        **slow: Any,
     ) -> LocalPolicy:
         model, tokenizer = load_model(str(tiny_model_dir))
         return LocalPolicy(
@@ -36,6 +41,7 @@ def open_policy(tiny_model_dir: Path) -> Open:
             PolicyConfig(max_tokens=8, temperature=0.7, rows=5, dtype=dtype),
             SlowConfig(**{"lr": 1e-2, "warmup": 0, "kl": 0.01, **slow}),
             trainable=trainable,
+            keep_base=keep_base,
             seed=seed,
         )
 
@@ -439,3 +445,69 @@ def test_a_policy_without_a_learner_saves_its_version_only(
     reader = open_policy(trainable=False)
     reader.load(tmp_path)
     assert reader.version == 0
+
+
+# --- drift and distillation -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_drift_is_nothing_at_first_and_then_what_the_base_says(
+    open_policy: Open, lora: dict[str, Any] | None
+) -> None:
+    policy = open_policy(keep_base=True, kl=0.0, lora=lora)
+    completions = rollouts(policy)
+    for drift in policy.drift(completions):
+        assert drift.divergences == pytest.approx([0.0] * len(drift.divergences), abs=1e-5)
+        assert drift.logprobs == pytest.approx(drift.base_logprobs, abs=1e-5)
+    for seed in range(3):
+        step(policy, seed)
+    found = policy.drift(completions)
+    own = [p for drift in found for p in drift.logprobs]
+    base = [p for drift in found for p in drift.base_logprobs]
+    assert own == pytest.approx(logprobs(policy, completions).tolist(), abs=1e-5)
+    assert base == pytest.approx(logprobs(open_policy(kl=0.0), completions).tolist(), abs=1e-5)
+    assert max(abs(a - b) for a, b in zip(own, base, strict=True)) > 1e-2
+    assert all(value > 0 for drift in found for value in drift.divergences)
+
+
+def test_drift_needs_the_base(open_policy: Open) -> None:
+    policy = open_policy(kl=0.0)
+    completions = rollouts(policy)
+    assert policy.drift(completions), "nothing was trained yet"
+    step(policy)
+    with pytest.raises(RuntimeError, match="base"):
+        policy.drift(completions)
+
+
+def test_drift_of_a_policy_that_is_only_sampled(open_policy: Open, tmp_path: Path) -> None:
+    trained = open_policy()
+    for seed in range(3):
+        step(trained, seed)
+    trained.save(tmp_path)
+    opened = open_policy(trainable=False, keep_base=True)
+    opened.load(tmp_path)
+    completions = rollouts(trained)
+    for one, other in zip(opened.drift(completions), trained.drift(completions), strict=True):
+        assert one.divergences == pytest.approx(other.divergences, abs=1e-5)
+        assert max(one.divergences) > 1e-3
+
+
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_distilling_brings_the_policy_closer_to_itself_with_a_context(
+    open_policy: Open, lora: dict[str, Any] | None
+) -> None:
+    policy = open_policy(kl=0.0, lora=lora)
+    short = [policy.encode(Context(), q) for q in ("2+2?", "How many?")]
+    taught = [policy.encode(CONTEXT, q) for q in ("2+2?", "How many?")]
+    requests = [SampleRequest(prompt, (n, n + 10)) for n, prompt in enumerate(short)]
+    found = []
+    for _ in range(6):
+        lessons = [
+            Lesson(c.prompt_ids, teacher, c.token_ids, c.logprobs, 0.02, c.policy_version)
+            for some, teacher in zip(policy.sample(requests), taught, strict=True)
+            for c in some
+        ]
+        found.append(policy.distill(lessons)["kl/teacher"])
+        policy.publish()
+    assert policy.version == 6
+    assert found[-1] < found[0]

@@ -5,8 +5,8 @@ from typing import Any
 
 from rich.console import Console
 
-from fastslow.report.summary import read_run
 from fastslow.report.tables import comparison
+from fastslow.run.record import read_run
 
 Make = Callable[..., Any]
 

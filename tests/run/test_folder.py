@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from safetensors.numpy import save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import fastslow
-from fastslow.config import LogConfig, RunConfig
+from fastslow.config import LogConfig, RunConfig, load
 from fastslow.errors import InputError, RunError
 from fastslow.fast.protocol import Evolution
 from fastslow.run import checkpoint as checkpoints
@@ -25,6 +27,7 @@ from fastslow.run.jsonl import read_lines
 from fastslow.run.rollouts import read_rollouts
 from fastslow.run.serial import context_from_json
 from fastslow.run.state import LoopState
+from fastslow.slow.anomalies import AnomalyError
 from fastslow.types import Candidate, Population, Problem, Rollout
 
 LargestFile = Callable[[int], AbstractContextManager[None]]
@@ -142,7 +145,13 @@ def test_a_run_is_written_as_promised(
         "metrics.jsonl",
         "rollouts",
     ]
-    assert os.listdir(path / "checkpoints") == ["step_000006"]
+    assert sorted(os.listdir(path / "checkpoints")) == ["step_000003", "step_000006"]
+    assert sorted(os.listdir(path / "checkpoints" / "step_000006")) == [
+        "checksums.sha256",
+        "config.toml",
+        "state.json",
+        "weights",
+    ]
     assert sorted(os.listdir(path / "rollouts")) == [
         "eval_000003.parquet",
         "eval_000006.parquet",
@@ -331,6 +340,154 @@ def test_a_run_killed_at_any_moment_and_resumed_ends_as_if_it_never_was(
         assert contents(path) == expected
         moment += 1 if moment < 10 else 19  # the beginning of a run closely, the rest in strides
     assert moment > 50
+
+
+# What may change on the way.
+
+
+def test_what_may_change_is_taken_up_and_written_down(
+    tmp_path: Path, config: RunConfig, training: Training
+) -> None:
+    training.start(tmp_path, config)
+    with RunFolder.open(tmp_path) as folder:
+        checkpoint = folder.latest_checkpoint()
+        folder.reconfigure(checkpoint, ["steps=9", "log.keep=1"])
+        assert (folder.config.steps, folder.config.log.keep) == (9, 1)
+        assert load(tmp_path / "config.toml") == config  # as long as the run has not gone on
+        folder.rewind(checkpoint)
+    assert load(tmp_path / "config.toml").steps == 9
+    assert os.listdir(tmp_path / "checkpoints") == ["step_000006"]
+
+
+@pytest.mark.parametrize("edited", [True, False])
+def test_what_may_not_change_is_refused_wherever_it_was_changed(
+    tmp_path: Path, config: RunConfig, training: Training, edited: bool
+) -> None:
+    training.start(tmp_path, config)
+    path = tmp_path / "config.toml"
+    if edited:
+        path.write_text(path.read_text().replace("lr = 1e-06", "lr = 2e-06"))
+    before = path.read_bytes()
+    with RunFolder.open(tmp_path) as folder:
+        overrides = [] if edited else ["slow.lr=2e-6"]
+        with pytest.raises(InputError) as caught:
+            folder.reconfigure(folder.latest_checkpoint(), overrides)
+    told = f"{path}: slow.lr: the run was trained with 1e-06; found 2e-06"
+    assert str(caught.value).splitlines()[0] == told
+    assert path.read_bytes() == before
+
+
+def test_before_its_first_checkpoint_a_config_may_be_edited(
+    tmp_path: Path, config: RunConfig
+) -> None:
+    RunFolder.create(tmp_path, config).close()
+    path = tmp_path / "config.toml"
+    path.write_text(path.read_text().replace("lr = 1e-06", "lr = 2e-06"))
+    with RunFolder.open(tmp_path) as folder:
+        folder.reconfigure(None)
+        assert folder.config.slow.lr == 2e-6
+        with pytest.raises(InputError, match=r"slow\.lr: .* found 3e-06"):
+            folder.reconfigure(None, ["slow.lr=3e-6"])
+
+
+def test_other_versions_are_told(
+    tmp_path: Path,
+    config: RunConfig,
+    training: Training,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    training.start(tmp_path, config)
+    training.resume(tmp_path)
+    assert not caplog.records
+    here = {**checkpoints.current_versions(), "torch": "3.0"}
+    monkeypatch.setattr(checkpoints, "current_versions", lambda: here)
+    training.resume(tmp_path)
+    (record,) = caplog.records
+    assert f"torch {metadata.version('torch')} (here 3.0)" in record.getMessage()
+    assert "numpy" not in record.getMessage()
+
+
+# What is kept.
+
+
+def test_the_most_accurate_checkpoint_is_kept(
+    tmp_path: Path, config: RunConfig, training: Training
+) -> None:
+    """A checkpoint is saved before it is evaluated."""
+    place = {"phase": "eval", "task": "t", "context": "best"}
+    with RunFolder.create(tmp_path, config) as folder:
+        for step, accuracy in enumerate([0.1, 0.5, 0.2, 0.2, 0.2], start=1):
+            folder.on_state(LoopState(step, step, training.population(0)))
+            folder.save_checkpoint(lambda path: None)
+            folder.on_metrics({**place, "step": step, "cycle": step, "accuracy": accuracy})
+    kept = tmp_path / "checkpoints"
+    assert checkpoints.steps(kept) == [2, 4, 5]
+    with RunFolder.open(tmp_path) as folder:
+        folder.rewind(folder.latest_checkpoint())
+        assert checkpoints.steps(kept) == [2, 4, 5]
+        folder.reconfigure(folder.latest_checkpoint(), ["log.keep_best=false"])
+        folder.rewind(folder.latest_checkpoint())
+        assert checkpoints.steps(kept) == [4, 5]
+
+
+# Batches that could not be trained on.
+
+
+def test_an_anomaly_is_kept_to_be_studied_and_taken_back(
+    folder: RunFolder, training: Training, rollout: Callable[..., Rollout]
+) -> None:
+    anomaly = AnomalyError("a loss is not finite", ["problem p under context c"] * 2)
+    for step in (3, 4):
+        folder.on_anomaly(step, 1, PROBLEMS, [rollout(), rollout(text="43")], anomaly)
+        folder.on_state(LoopState(step, 1, training.population(0)))
+        folder.save_checkpoint(lambda path: None)
+    kept = folder.path / "anomalies"
+    assert sorted(os.listdir(kept)) == [
+        f"slow_00000{step}.{kind}" for step in (3, 4) for kind in ("json", "parquet")
+    ]
+    assert json.loads((kept / "slow_000003.json").read_text()) == {
+        "step": 3,
+        "cycle": 1,
+        "cause": "a loss is not finite",
+        "rollouts": ["problem p under context c"],
+    }
+    batch = read_rollouts(kept / "slow_000003.parquet").to_pylist()
+    assert [row["text"] for row in batch] == ["42", "43"]
+    shutil.rmtree(folder.path / "checkpoints" / "step_000004")
+    folder.rewind(folder.latest_checkpoint())
+    assert sorted(os.listdir(kept)) == ["slow_000003.json", "slow_000003.parquet"]
+    folder.rewind(None)
+    assert os.listdir(kept) == []
+
+
+# A reflection model's answers.
+
+
+def test_what_was_answered_before_a_run_was_resumed_is_not_asked_again(
+    folder: RunFolder, training: Training
+) -> None:
+    asked: list[str] = []
+
+    def ask(prompt: str) -> str:
+        asked.append(prompt)
+        return f"{prompt}, answer {len(asked)}"
+
+    remembering = folder.remembering(ask)
+    assert remembering("a") == "a, answer 1"
+    folder.on_state(LoopState(3, 1, training.population(0)))
+    checkpoint = folder.save_checkpoint(lambda path: None)
+    first = list(map(remembering, "aba"))
+    assert first == ["a, answer 2", "b, answer 3", "a, answer 4"]
+    with (folder.path / "reflections.jsonl").open("ab") as file:
+        file.write(b'{"prompt": "b", "ans')  # broken off
+    folder.rewind(checkpoint)
+    assert list(map(remembering, "abaa")) == [*first, "a, answer 5"]
+    folder.rewind(checkpoint)  # killed again
+    assert list(map(remembering, "aaa")) == [first[0], first[2], "a, answer 5"]
+    rows = list(read_lines(folder.path / "reflections.jsonl"))
+    assert [row["prompt"] for row in rows] == ["a", "a", "b", "a", "a"]
+    assert len(asked) == 5
 
 
 # A disk that is full.

@@ -7,7 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastslow.slow.advantages import group_advantages, has_signal, training_data
+from fastslow.slow.advantages import (
+    group_advantages,
+    has_signal,
+    split_by_context,
+    training_data,
+)
 from fastslow.types import Completion, Group, Problem, Rollout, Verdict
 
 REWARDS = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]) | st.floats(0, 1), min_size=2, max_size=9)
@@ -110,3 +115,30 @@ def test_a_datum_carries_what_was_sampled() -> None:
     assert datum.token_ids == (0, 1)
     assert datum.logprobs == (-0.5, -0.5)
     assert datum.policy_version == 4
+
+
+def test_a_baseline_per_context_compares_within_contexts_alone() -> None:
+    mixed = group("a", [("c", 1.0, 3), ("d", 0.0, 2), ("c", 0.0, 1), ("d", 0.0, 5)])
+    same = group("b", [("c", 1.0, 4), ("d", 0.0, 4), ("c", 1.0, 4), ("d", 0.0, 4)])
+    assert [(part.problem.id, part.rewards) for part in split_by_context([mixed, same])] == [
+        ("a", (1.0, 0.0)),
+        ("a", (0.0, 0.0)),
+        ("b", (1.0, 1.0)),
+        ("b", (0.0, 0.0)),
+    ]
+    # Of "b" every context has one reward only: it teaches by problem, and nothing by context.
+    assert len(training_data([mixed, same])) == 8
+    data = training_data([mixed, same], "context")
+    assert [len(d.token_ids) for d in data] == [3, 1]
+    assert [d.advantage for d in data] == pytest.approx(group_advantages([1.0, 0.0]))
+    assert sum(d.weight * len(d.token_ids) for d in data) == pytest.approx(1)
+
+
+def test_problems_weigh_the_same_whatever_number_of_their_contexts_is_kept() -> None:
+    both = group("a", [("c", 1.0, 3), ("c", 0.0, 3), ("d", 1.0, 2), ("d", 0.0, 2)])
+    one = group("b", [("c", 1.0, 7), ("c", 0.0, 7), ("d", 0.0, 2), ("d", 0.0, 2)])
+    data = training_data([both, one], "context")
+    shares = [d.weight * len(d.token_ids) for d in data]
+    assert sum(shares[:4]) == pytest.approx(0.5)
+    assert sum(shares[4:]) == pytest.approx(0.5)
+    assert len({d.weight for d in data[:4]}) == 1

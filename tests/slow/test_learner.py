@@ -1,6 +1,7 @@
 """One update against a plain torch loop, and what surrounds an update."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,30 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from fastslow.config import SlowConfig
 from fastslow.engine.base import Engine, TokenSequence
+from fastslow.engine.head import TokenScores
 from fastslow.engine.padded import PaddedEngine
 from fastslow.engine.sampling import SamplingLimits
 from fastslow.engine.shared import SharedPrefixEngine
-from fastslow.errors import RunError
+from fastslow.slow.anomalies import AnomalyError, MismatchError
 from fastslow.slow.learner import Learner, Reference
-from fastslow.types import Datum
+from fastslow.types import Datum, Lesson
 
 TEMPERATURE = 0.7
 CONTEXT = list(range(10, 30))
 VERSION = 3
 
+NAN, INF = float("nan"), float("inf")
+
 # A large eps keeps AdamW from blowing the rounding of gradients near zero up to whole steps.
-SETTINGS: dict[str, Any] = {"lr": 1e-3, "warmup": 2, "eps": 1e-4, "max_grad_norm": 0.05, "kl": 0.3}
+# Rollouts are trained on again and again, as if the weights that sampled them had not moved.
+SETTINGS: dict[str, Any] = {
+    "lr": 1e-3,
+    "warmup": 2,
+    "eps": 1e-4,
+    "max_grad_norm": 0.05,
+    "kl": 0.3,
+    "mismatch_error": INF,
+}
 
 EngineType = Callable[[PreTrainedModel, int], Engine]
 
@@ -143,6 +155,79 @@ def test_updates_equal_a_plain_loop(
         assert not torch.equal(value, start[name])
 
 
+def make_lessons(model: PreTrainedModel) -> list[Lesson]:
+    """The rollouts of ``make_data``, as taught by the same model after a longer prompt."""
+    return [
+        Lesson(
+            d.prompt_ids,
+            (70 + i % 2, 71, *d.prompt_ids),
+            d.token_ids,
+            d.logprobs,
+            d.weight,
+            d.policy_version,
+        )
+        for i, d in enumerate(make_data(model))
+    ]
+
+
+@pytest.mark.parametrize("engine", [PaddedEngine, SharedPrefixEngine])
+@pytest.mark.parametrize("kl", [0.0, 0.3])
+def test_distilling_equals_a_plain_loop(
+    load: Callable[[], PreTrainedModel], engine: EngineType, kl: float
+) -> None:
+    config = SlowConfig(**{**SETTINGS, "kl": kl, "cap": 1e9})
+    model, plain, base = load(), load(), load()
+    learner = Learner(engine(model, 30), reference_of(load()) if kl else None, config, TEMPERATURE)
+    optimiser = torch.optim.AdamW(plain.parameters(), eps=config.eps, weight_decay=0.0)
+    lessons = make_lessons(load())
+    for update in (1, 2, 3):
+        found = learner.distill(lessons, VERSION)
+        optimiser.zero_grad()
+        total, divergences = 0.0, []
+        for x in lessons:
+            own, taught = (
+                torch.distributions.Categorical(
+                    logits=plain(torch.tensor([[*prompt, *x.token_ids]]), use_cache=False).logits[
+                        0
+                    ][len(prompt) - 1 : -1]
+                    / TEMPERATURE
+                )
+                for prompt in (x.prompt_ids, x.teacher_prompt_ids)
+            )
+            taught = torch.distributions.Categorical(logits=taught.logits.detach())
+            divergence = torch.distributions.kl_divergence(own, taught)
+            loss = divergence
+            if kl:
+                logprobs = plain_scores(plain, x.prompt_ids, x.token_ids)
+                with torch.no_grad():
+                    reference = plain_scores(base, x.prompt_ids, x.token_ids)
+                ratio = (logprobs - torch.tensor(x.logprobs)).exp()
+                difference = reference - logprobs
+                loss = loss + kl * ratio * (difference.exp() - difference - 1)
+            (x.weight * loss).sum().backward()
+            total += (x.weight * loss).sum().item()
+            divergences.append(divergence.detach())
+        norm = torch.nn.utils.clip_grad_norm_(plain.parameters(), config.max_grad_norm)
+        optimiser.param_groups[0]["lr"] = config.lr * min(1, update / config.warmup)
+        optimiser.step()
+        assert found["loss"] == pytest.approx(total, rel=1e-3)
+        assert found["grad_norm"] == pytest.approx(float(norm), rel=1e-3)
+        assert found["kl/teacher"] == pytest.approx(torch.cat(divergences).mean().item(), rel=1e-3)
+        assert ("kl/base" in found) == bool(kl)
+    for name, value in parameters(plain).items():
+        torch.testing.assert_close(parameters(model)[name], value, rtol=0, atol=2e-6)
+
+
+def test_a_student_comes_to_answer_as_its_teacher_does(
+    load: Callable[[], PreTrainedModel],
+) -> None:
+    config = SlowConfig(lr=3e-3, warmup=0, kl=0.0, distill_top=20, mismatch_error=INF)
+    learner = Learner(SharedPrefixEngine(load(), 4096), None, config, TEMPERATURE)
+    lessons = make_lessons(load())
+    found = [learner.distill(lessons, VERSION)["kl/teacher"] for _ in range(12)]
+    assert found[-1] < 0.3 * found[0]
+
+
 def test_small_passes_accumulate_the_same_gradient(load: Callable[[], PreTrainedModel]) -> None:
     data = make_data(load(), OFF_POLICY)
     gradients = []
@@ -162,7 +247,7 @@ def test_small_passes_accumulate_the_same_gradient(load: Callable[[], PreTrained
 def test_the_learning_rate_rises_linearly(
     load: Callable[[], PreTrainedModel], warmup: int, expected: list[float]
 ) -> None:
-    config = SlowConfig(lr=1e-5, warmup=warmup)
+    config = SlowConfig(lr=1e-5, warmup=warmup, mismatch_error=INF)
     learner = Learner(PaddedEngine(load(), 4096), None, config, TEMPERATURE)
     data = make_data(load())[:1]
     rates = [learner.update(data, "cispo", VERSION)["lr"] for _ in expected]
@@ -207,35 +292,152 @@ def test_the_mismatch_is_that_of_on_policy_rollouts_alone(
     def measures(version: int) -> dict[str, float]:
         engine = PaddedEngine(load(), 4096)
         data = make_data(load(), OFF_POLICY)
-        return Learner(engine, None, SlowConfig(), TEMPERATURE).update(data, "cispo", version)
+        config = SlowConfig(mismatch_error=float("inf"))
+        return Learner(engine, None, config, TEMPERATURE).update(data, "cispo", version)
 
     assert measures(VERSION)["logprob/mismatch"] < 1e-4
     assert measures(VERSION - 1)["logprob/mismatch"] > 1
     assert "logprob/mismatch" not in measures(VERSION + 1)
 
 
-@pytest.mark.parametrize("advantage", [float("nan"), float("inf")])
-def test_a_gradient_that_is_not_finite_leaves_everything_as_it_was(
-    load: Callable[[], PreTrainedModel], advantage: float
-) -> None:
-    model, untroubled = load(), load()
-    learners = [
-        Learner(PaddedEngine(m, 4096), None, SlowConfig(**SETTINGS), TEMPERATURE)
-        for m in (model, untroubled)
+def with_base(value: float) -> Reference:
+    """A base under which every token has this log-probability."""
+    return lambda sequences: [
+        TokenScores(torch.full((len(s.completion),), value), torch.zeros(len(s.completion)))
+        for s in sequences
     ]
-    data = make_data(load())
+
+
+@pytest.mark.parametrize(
+    ("poison", "base", "cause", "blamed"),
+    [
+        ({"advantage": NAN}, 0.0, "a loss is not finite", ["the last"]),
+        ({"advantage": INF}, 0.0, "a loss is not finite", ["the last"]),
+        ({"weight": 1e30}, 0.0, "the gradient's norm is inf", []),
+        (
+            {"logprobs": (-INF,) * 10},
+            0.0,
+            "a log-probability at sampling is not finite",
+            ["the last"],
+        ),
+        (
+            {"logprobs": (NAN,) * 10},
+            0.0,
+            "a log-probability at sampling is not finite",
+            ["the last"],
+        ),
+        ({}, -INF, "a log-probability under the base is not finite", ["the last", "another"]),
+    ],
+)
+def test_numbers_that_are_not_finite_leave_everything_as_it_was(
+    load: Callable[[], PreTrainedModel],
+    poison: dict[str, Any],
+    base: float,
+    cause: str,
+    blamed: list[str],
+) -> None:
+    """As if the update had never been asked for: later ones are those of another learner."""
+    model, untroubled = load(), load()
+    bases = [with_base(-1.0), with_base(-1.0)]
+    config = SlowConfig(**SETTINGS)
+    learners = [
+        Learner(PaddedEngine(m, 60), lambda x, n=n: bases[n](x), config, TEMPERATURE)
+        for n, m in enumerate((model, untroubled))
+    ]
+    data = [replace(d, source="another") for d in make_data(load())]
+    last = replace(
+        data[-1],
+        **{k: v[: len(data[-1].token_ids)] if k == "logprobs" else v for k, v in poison.items()},
+        source="the last",
+    )
     for learner in learners:
         learner.update(data, "cispo", VERSION)
     before = parameters(model)
-    poisoned = [*data[:-1], Datum((1,), (2,), (-1.0,), advantage, 1.0, VERSION)]
-    with pytest.raises(RunError, match=r"update 2: .* weights were left as they were"):
-        learners[0].update(poisoned, "cispo", VERSION)
+    bases[0] = with_base(base)
+    with pytest.raises(AnomalyError, match=f"^{cause}$") as caught:
+        learners[0].update([*data[:-1], last], "cispo", VERSION)
+    assert set(caught.value.rollouts) <= set(blamed)
+    assert bool(caught.value.rollouts) == bool(blamed)
     assert learners[0].updates == 1
+    assert all(p.grad is None for p in model.parameters())
     assert all(torch.equal(before[name], value) for name, value in parameters(model).items())
+    bases[0] = with_base(-1.0)
     for learner in learners:
         learner.update(data, "cispo", VERSION)
     goes_on = parameters(untroubled)
     assert all(torch.equal(goes_on[name], value) for name, value in parameters(model).items())
+
+
+def test_a_log_probability_of_the_policy_is_blamed_before_the_loss(
+    load: Callable[[], PreTrainedModel],
+) -> None:
+    model, data = load(), make_data(load())
+    with torch.no_grad():
+        model.model.norm.weight.fill_(NAN)
+    learner = Learner(SharedPrefixEngine(model, 4096), None, SlowConfig(kl=0), TEMPERATURE)
+    with pytest.raises(AnomalyError, match=r"^a log-probability is not finite$"):
+        learner.update(data, "cispo", VERSION)
+    with pytest.raises(AnomalyError, match=r"^a log-probability is not finite$"):
+        learner.distill(make_lessons(load()), VERSION)
+
+
+def off_by(data: list[Datum], number: int, nats: float) -> list[Datum]:
+    """The data with the log-probabilities of one rollout, as stored, wrong by so much."""
+    wrong = data[number]
+    logprobs = (*wrong.logprobs[:-1], wrong.logprobs[-1] - nats)
+    named = [replace(d, source=f"rollout {n}") for n, d in enumerate(data)]
+    return [*named[:number], replace(named[number], logprobs=logprobs), *named[number + 1 :]]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "settings", "nats", "outcome"),
+    [
+        (torch.float32, {}, 0.005, "fine"),
+        (torch.float32, {}, 0.05, "warned"),
+        (torch.float32, {}, 1.5, "refused"),
+        (torch.float32, {"mismatch_warning": 0.1}, 0.05, "fine"),
+        (torch.float32, {"mismatch_error": 2.0}, 1.5, "warned"),
+        (torch.float32, {"mismatch_warning": 9.0, "mismatch_error": 1.0}, 1.5, "fine"),
+        (torch.bfloat16, {}, 0.2, "fine"),
+        (torch.bfloat16, {}, 1.5, "warned"),
+        (torch.bfloat16, {}, 6.0, "refused"),
+    ],
+)
+def test_a_mismatch_is_warned_of_and_then_refused(
+    load: Callable[[], PreTrainedModel],
+    caplog: pytest.LogCaptureFixture,
+    dtype: torch.dtype,
+    settings: dict[str, float],
+    nats: float,
+    outcome: str,
+) -> None:
+    model = load()
+    engine = PaddedEngine(model, 60)
+    engine.round_to(dtype, keep=lambda name: False)
+    learner = Learner(engine, None, SlowConfig(kl=0, **settings), TEMPERATURE)
+    data = off_by(make_data(load()), 3, nats)
+    before = parameters(model)
+    if outcome == "refused":
+        with pytest.raises(
+            MismatchError, match=r"by up to .* nats \(slow\.mismatch_error\)"
+        ) as caught:
+            learner.update(data, "cispo", VERSION)
+        assert caught.value.rollouts == ("rollout 3",)
+        assert all(torch.equal(before[name], value) for name, value in parameters(model).items())
+        return
+    assert learner.update(data, "cispo", VERSION)["logprob/mismatch"] == pytest.approx(
+        nats, abs=0.3
+    )
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == (outcome == "warned")
+    assert all("in 1 of 6 rollouts: rollout 3" in line for line in told)
+
+
+def test_a_mismatch_of_stale_rollouts_is_none(load: Callable[[], PreTrainedModel]) -> None:
+    data = off_by(make_data(load()), 3, 2.0)
+    stale = [replace(d, policy_version=VERSION - 1) if n == 3 else d for n, d in enumerate(data)]
+    learner = Learner(PaddedEngine(load(), 60), None, SlowConfig(kl=0), TEMPERATURE)
+    assert learner.update(stale, "cispo", VERSION)["logprob/mismatch"] < 1e-4
 
 
 def test_frozen_parameters_stay(load: Callable[[], PreTrainedModel]) -> None:
@@ -274,7 +476,7 @@ def test_an_optimiser_that_has_not_stepped_can_be_saved(
     load: Callable[[], PreTrainedModel], tmp_path: Path
 ) -> None:
     Learner(PaddedEngine(load(), 4096), None, SlowConfig(), 1.0).save(tmp_path)
-    learner = Learner(PaddedEngine(load(), 4096), None, SlowConfig(), 1.0)
+    learner = Learner(PaddedEngine(load(), 4096), None, SlowConfig(mismatch_error=INF), 1.0)
     learner.load(tmp_path)
     assert learner.updates == 0
     assert learner.update(make_data(load()), "cispo", VERSION)["lr"] == pytest.approx(1e-7)
@@ -297,7 +499,7 @@ def test_bfloat16_weights_move_by_steps_that_they_cannot_hold(
     with torch.no_grad():
         for parameter in exact.parameters():
             parameter.copy_(parameter.bfloat16())
-    config = SlowConfig(lr=2e-5, warmup=0, eps=1e-4, kl=0)
+    config = SlowConfig(lr=2e-5, warmup=0, eps=1e-4, kl=0, mismatch_error=INF)
     learner = Learner(engine, None, config, TEMPERATURE)
     plain = Learner(PaddedEngine(exact, 4096), None, config, TEMPERATURE)
     data = make_data(load())

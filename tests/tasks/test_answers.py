@@ -217,6 +217,21 @@ def test_a_megabyte_is_read_in_linear_time(text: str) -> None:
     assert time.process_time() - start < 4.0  # quadratic time would be hours
 
 
+@pytest.mark.parametrize(
+    ("before", "number"),
+    [("x" * 10**6, None), ("1 " * 500_000, "1"), ("1/" * 500_000, "1"), ("+-" * 500_000, None)],
+    ids=lambda value: f"{str(value)[:4]!r}",
+)
+def test_a_megabyte_before_digits_that_are_no_number_takes_less_than_a_second(
+    before: str, number: str | None
+) -> None:
+    text = before + "a" * 4000 + "^1"  # the neighbourhood of the last digit does not do
+    start = time.process_time()
+    found = last_number(text)
+    assert time.process_time() - start < 1.0
+    assert found == (None if number is None else Decimal(number))
+
+
 @given(st.text(alphabet=st.characters(), max_size=200), st.text(max_size=50))
 def test_nothing_raises_and_a_tagged_answer_is_found(before: str, answer: str) -> None:
     last_number(before)

@@ -79,7 +79,7 @@ def test_data_depend_on_the_data_seed_alone() -> None:
         ("chain_sum", {"min_terms": "x"}, r"task\.params\.min_terms: .*found 'x'"),
         ("chain_sum", {"min_digits": 5, "max_digits": 2}, r"max_digits must be >= min_digits"),
         ("chain_sum", {"seed": 5}, r"task\.params\.seed: .*task\.data_seed"),
-        ("composite", {}, r"'composite' refuses these parameters"),
+        ("chain_sum", {"min_terms": 0}, r"'chain_sum' refuses these parameters"),
     ],
 )
 def test_wrong_options_are_explained(dataset: str, params: dict[str, Any], message: str) -> None:
@@ -126,6 +126,30 @@ def test_a_scorer_that_evaluates_unscreened_is_refused(monkeypatch: pytest.Monke
         InputError, match=r"'spiral_matrix' evaluates what the model wrote \(eval\)"
     ):
         gym("spiral_matrix")
+
+
+def test_programs_of_a_data_set_are_not_run_outside_the_sandbox(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ran = []
+    monkeypatch.setattr(DATASETS["codeio"][0], "_generate_io_pair", lambda *_: ran.append(1))
+    with pytest.raises(InputError, match=r'c.toml: task\.dataset: .*take the task "codeio"'):
+        gym("codeio")
+    assert not ran
+
+
+@pytest.mark.parametrize("part", ["codeio", "spiral_matrix"])
+def test_parts_of_a_composite_do_not_get_around_the_screen(part: str) -> None:
+    parts = [{"name": part, "weight": 1.0, "config": {}}]
+    with pytest.raises(InputError, match=r"'composite' .* refused: .*\[\[stages\.mix\]\]"):
+        gym("composite", {"datasets": parts})
+
+
+def test_what_is_refused_is_not_offered() -> None:
+    with pytest.raises(InputError) as error:
+        gym("no such dataset")
+    offered = str(error.value).partition("Allowed: ")[2].split(", ")
+    assert set(DATASETS) - set(offered) == {"codeio", "composite"}
 
 
 HOSTILE = [

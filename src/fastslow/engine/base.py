@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from fastslow.engine.head import TokenScores
+from fastslow.engine.divergence import Distributions
+from fastslow.engine.head import TokenScores, score_logits
 from fastslow.engine.sampling import Decoder, SampledTokens, SamplingLimits, sample
 
 
@@ -30,11 +32,35 @@ class PassScores(NamedTuple):
         indices: the sequences that were scored, as indices into the batch.
         scores: of their completion tokens, flat, sequence after sequence in the order of indices.
         tokens: tokens that went through the model for it.
+        divergences: of the same tokens, from the distributions that they were held against: see
+            ``divergence``. None where there are none.
     """
 
     indices: list[int]
     scores: TokenScores
     tokens: int
+    divergences: Tensor | None = None
+
+
+class Against(NamedTuple):
+    """Distributions that a batch's own are held against, and how closely: see ``divergence``."""
+
+    distributions: Distributions
+    top: int | None = None
+
+
+class Comparison(NamedTuple):
+    """Of one sequence's n completion tokens, in nats.
+
+    Attributes:
+        scores: under the engine's model.
+        reference: [n] log-probabilities under the distributions it is held against.
+        divergences: [n] KL of the model's next-token distribution from those.
+    """
+
+    scores: TokenScores
+    reference: Tensor
+    divergences: Tensor
 
 
 class Engine(ABC):
@@ -67,7 +93,10 @@ class Engine(ABC):
 
     @abstractmethod
     def passes(
-        self, sequences: Sequence[TokenSequence], temperature: float
+        self,
+        sequences: Sequence[TokenSequence],
+        temperature: float,
+        against: Against | None = None,
     ) -> Iterator[PassScores]:
         """Score all sequences in passes of at most ``tokens_per_pass`` tokens.
 
@@ -75,6 +104,11 @@ class Engine(ABC):
         asks for the next; when the iteration ends, all gradients have reached the parameters.
         Memory does not grow with the batch.
         """
+
+    @abstractmethod
+    def distributions(self, sequences: Sequence[TokenSequence]) -> Distributions:
+        """The distributions from which the completion tokens would be drawn, as of now: they are
+        of use until weights change."""
 
     @abstractmethod
     def decoder(
@@ -86,12 +120,35 @@ class Engine(ABC):
     def score(self, sequences: Sequence[TokenSequence], temperature: float) -> list[TokenScores]:
         """Scores of each sequence's completion tokens, without gradient, in the batch's order."""
         scored: dict[int, TokenScores] = {}
-        for indices, scores, _ in self.passes(sequences, temperature):
+        for indices, scores, *_ in self.passes(sequences, temperature):
             start = 0
             for index in indices:
                 tokens = slice(start, start := start + len(sequences[index].completion))
                 scored[index] = TokenScores(scores.logprobs[tokens], scores.entropies[tokens])
         return [scored[index] for index in range(len(sequences))]
+
+    @torch.no_grad()
+    def compare(
+        self, sequences: Sequence[TokenSequence], reference: Distributions, temperature: float
+    ) -> list[Comparison]:
+        """Hold the model against other distributions at the same tokens, in the batch's order."""
+        compared: dict[int, Comparison] = {}
+        for indices, scores, _, divergences in self.passes(
+            sequences, temperature, Against(reference)
+        ):
+            assert divergences is not None
+            logits = reference.at(indices)
+            start = 0
+            for index in indices:
+                completion = sequences[index].completion
+                tokens = slice(start, start := start + len(completion))
+                targets = torch.tensor(completion, device=self.device)
+                compared[index] = Comparison(
+                    TokenScores(scores.logprobs[tokens], scores.entropies[tokens]),
+                    score_logits(logits(tokens), targets, temperature).logprobs,
+                    divergences[tokens],
+                )
+        return [compared[index] for index in range(len(sequences))]
 
     @torch.no_grad()
     def sample(

@@ -11,7 +11,14 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from fastslow.engine.base import Engine, PassScores, TokenSequence, batches_by_tokens
+from fastslow.engine.base import (
+    Against,
+    Engine,
+    PassScores,
+    TokenSequence,
+    batches_by_tokens,
+)
+from fastslow.engine.divergence import TokenLogits, divergence_of_logits
 from fastslow.engine.head import score_logits
 from fastslow.engine.sampling import Decoder, SamplingLimits
 
@@ -20,26 +27,41 @@ class PaddedEngine(Engine):
     """Serves every causal language model of transformers, slowly."""
 
     def passes(
-        self, sequences: Sequence[TokenSequence], temperature: float
+        self,
+        sequences: Sequence[TokenSequence],
+        temperature: float,
+        against: Against | None = None,
     ) -> Iterator[PassScores]:
         order = sorted(range(len(sequences)), key=lambda i: sum(map(len, sequences[i])))
         lengths = [sum(map(len, sequences[i])) for i in order]
         for run in batches_by_tokens(lengths, self.tokens_per_pass):
             indices = [order[position] for position in run]
-            tokens = [[*sequences[i].prompt, *sequences[i].completion] for i in indices]
-            logits = self._logits(tokens)
-            # The token at position t is predicted at position t - 1.
-            predictions = torch.cat(
-                [
-                    row[len(sequences[i].prompt) - 1 : sum(map(len, sequences[i])) - 1]
-                    for row, i in zip(logits, indices, strict=True)
-                ]
-            )
+            some = [sequences[i] for i in indices]
+            predictions = self.predictions(some)
             targets = torch.tensor(
-                [token for i in indices for token in sequences[i].completion], device=self.device
+                [token for sequence in some for token in sequence.completion], device=self.device
             )
             scores = score_logits(predictions, targets, temperature)
-            yield PassScores(indices, scores, sum(map(len, tokens)))
+            divergence = None
+            if against is not None:
+                reference = against.distributions.at(indices)(slice(None))
+                divergence = divergence_of_logits(predictions, reference, temperature, against.top)
+            yield PassScores(indices, scores, sum(len(p) + len(c) for p, c in some), divergence)
+
+    def distributions(self, sequences: Sequence[TokenSequence]) -> _Recomputed:
+        """Nothing is kept: logits are computed when they are asked for."""
+        return _Recomputed(self, sequences)
+
+    def predictions(self, sequences: Sequence[TokenSequence]) -> Tensor:
+        """[N, V] logits from which the completion tokens are predicted, sequence by sequence."""
+        logits = self._logits([[*s.prompt, *s.completion] for s in sequences])
+        # The token at position t is predicted at position t - 1.
+        return torch.cat(
+            [
+                row[len(prompt) - 1 : len(prompt) + len(completion) - 1]
+                for row, (prompt, completion) in zip(logits, sequences, strict=True)
+            ]
+        )
 
     def decoder(
         self, prompts: Sequence[Sequence[int]], counts: Sequence[int], limits: SamplingLimits
@@ -58,6 +80,19 @@ class PaddedEngine(Engine):
         )
         logits: Tensor = output.logits
         return logits
+
+
+class _Recomputed:
+    """Distributions of some sequences under the engine's weights."""
+
+    def __init__(self, engine: PaddedEngine, sequences: Sequence[TokenSequence]) -> None:
+        self._engine = engine
+        self._sequences = sequences
+
+    @torch.no_grad()
+    def at(self, indices: Sequence[int]) -> TokenLogits:
+        logits = self._engine.predictions([self._sequences[i] for i in indices]).float()
+        return lambda tokens: logits[tokens]
 
 
 class _PaddedDecoder:

@@ -6,7 +6,8 @@ of these tokens goes through the model once, in sampling, in scoring and in the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +15,11 @@ from transformers import PreTrainedModel
 
 from fastslow.engine import attention
 from fastslow.engine.attention import Earlier, ForwardPass, KeyValues
-from fastslow.engine.base import Engine, PassScores, TokenSequence
+from fastslow.engine.base import Against, Engine, PassScores, TokenSequence
 from fastslow.engine.cascade import TreePass
 from fastslow.engine.decoding import SharedDecoder
-from fastslow.engine.head import TokenScores, logits_of, score_tokens
+from fastslow.engine.divergence import TokenLogits, divergences
+from fastslow.engine.head import logits_of, score_tokens
 from fastslow.engine.layout import Layout
 from fastslow.engine.linear import PackedWeight, accelerate
 from fastslow.engine.passes import Block, plan, prune
@@ -74,27 +76,57 @@ class SharedPrefixEngine(Engine):
         self._size()
 
     def passes(
-        self, sequences: Sequence[TokenSequence], temperature: float
+        self,
+        sequences: Sequence[TokenSequence],
+        temperature: float,
+        against: Against | None = None,
     ) -> Iterator[PassScores]:
+        for indices, states, tokens in self._states(sequences):
+            places, rows = states.places.unique(return_inverse=True)
+            targets = [token for i in indices for token in sequences[i].completion]
+            scores = score_tokens(
+                self.head,
+                states.hidden.index_select(0, places),
+                rows,
+                torch.tensor(targets, device=self.device),
+                temperature,
+            )
+            divergence = None
+            if against is not None:
+                reference = against.distributions.at(indices)
+                hidden = states.hidden.index_select(0, states.places)
+                divergence = divergences(self.head, hidden, reference, temperature, against.top)
+            yield PassScores(indices, scores, tokens, divergence)
+
+    @torch.no_grad()
+    def distributions(self, sequences: Sequence[TokenSequence]) -> _FromStates:
+        """Hidden states are kept, of which logits are made when they are asked for."""
+        found: dict[int, Tensor] = {}
+        for indices, states, _ in self._states(sequences):
+            lengths = [len(sequences[i].completion) for i in indices]
+            hidden = states.hidden.index_select(0, states.places)
+            found |= zip(indices, hidden.split(lengths), strict=True)
+        return _FromStates(self, found)
+
+    def _states(
+        self, sequences: Sequence[TokenSequence]
+    ) -> Iterator[tuple[list[int], _States, int]]:
+        """Pass by pass: the sequences that end in it, their states, and tokens computed for it."""
         # The last completion token is predicted, never read.
         roots = prune(grow([[*s.prompt, *s.completion[:-1]] for s in sequences]))
         starts = [len(s.prompt) - 1 for s in sequences]
         blocks = plan(roots, self.tokens_per_pass, starts)
         computed = 0
-        for tokens, scored in self._score(blocks, [], sequences, temperature):
+        for tokens, found in self._run_blocks(blocks, [], sequences):
             computed += tokens
-            if scored is not None:
-                yield PassScores(*scored, computed)
+            if found is not None:
+                yield *found, computed
                 computed = 0
 
-    def _score(
-        self,
-        blocks: Sequence[Block],
-        above: Sequence[Earlier],
-        sequences: Sequence[TokenSequence],
-        temperature: float,
-    ) -> Iterator[tuple[int, tuple[list[int], TokenScores] | None]]:
-        """Tokens of each pass, and what it scored unless it is one that others only continue."""
+    def _run_blocks(
+        self, blocks: Sequence[Block], above: Sequence[Earlier], sequences: Sequence[TokenSequence]
+    ) -> Iterator[tuple[int, tuple[list[int], _States] | None]]:
+        """Tokens of each pass, and what ends in it unless it is one that others only continue."""
         for block in blocks:
             layout, hidden, key_values = self.run(
                 block.roots, [above] * len(block.roots), alone=bool(block.below)
@@ -104,22 +136,12 @@ class SharedPrefixEngine(Engine):
                 yield layout.tokens.numel(), None
                 leaves = _cut(key_values)
                 below = [*above, Earlier(leaves, node.start, node.end)]
-                yield from self._score(block.below, below, sequences, temperature)
+                yield from self._run_blocks(block.below, below, sequences)
                 _backward_through(key_values, leaves)
                 continue
             indices, places = _predictions(block, layout, sequences)
-            distributions, rows = torch.tensor(places, device=self.device).unique(
-                return_inverse=True
-            )
-            targets = [token for i in indices for token in sequences[i].completion]
-            scores = score_tokens(
-                self.head,
-                hidden.index_select(0, distributions),
-                rows,
-                torch.tensor(targets, device=self.device),
-                temperature,
-            )
-            yield layout.tokens.numel(), (indices, scores)
+            states = _States(hidden, torch.tensor(places, device=self.device))
+            yield layout.tokens.numel(), (indices, states)
 
     def run(
         self, roots: Sequence[Node], above: Sequence[Sequence[Earlier]], *, alone: bool = False
@@ -178,6 +200,26 @@ class SharedPrefixEngine(Engine):
         self.kv_tokens = int(self._kv_memory / sum(t.numel() * t.element_size() for t in tensors))
         # Half of the memory for what is shared, so that rows always find some.
         self.store = PrefixStore(self.kv_tokens // 2)
+
+
+class _States(NamedTuple):
+    """[M, hidden] states of a pass, and [N] at which of them each completion token is predicted."""
+
+    hidden: Tensor
+    places: Tensor
+
+
+class _FromStates:
+    """Distributions as the hidden states [n, hidden] that they come from, by sequence."""
+
+    def __init__(self, engine: SharedPrefixEngine, states: Mapping[int, Tensor]) -> None:
+        self._engine = engine
+        self._states = states
+
+    def at(self, indices: Sequence[int]) -> TokenLogits:
+        hidden = torch.cat([self._states[index] for index in indices])
+        head = self._engine.head
+        return lambda tokens: logits_of(hidden[tokens], head.weight, head.bias)
 
 
 def _predictions(

@@ -5,24 +5,18 @@ from __future__ import annotations
 from fastslow.config import FastConfig
 from fastslow.fast.demonstrations import DemonstrationProposer
 from fastslow.fast.gepa import GepaOptimizer
-from fastslow.fast.llm import Ask, make_reflector
+from fastslow.fast.llm import Ask
 from fastslow.fast.proposer import Proposer
 from fastslow.fast.protocol import ContextOptimizer
 from fastslow.fast.reflection import ReflectionProposer
 
 
-def build(
-    config: FastConfig, ask_policy: Ask | None = None, reflect: Ask | None = None
-) -> ContextOptimizer:
+def build(config: FastConfig, reflector: Ask | None = None) -> ContextOptimizer:
     """The optimiser of ``[fast]``, with one proposer per component.
 
     Args:
         config: ``[fast]``.
-        ask_policy: answers a prompt by the policy, for ``fast.reflection.model = "policy"``.
-        reflect: a Python function that takes the place of the reflection model.
-
-    Raises:
-        InputError: for a reflection model or key that cannot be had.
+        reflector: the reflection model (see ``llm.make_reflector``), for component "instructions".
     """
     proposers: list[Proposer] = []
     for component in config.components:
@@ -32,8 +26,8 @@ def build(
                 DemonstrationProposer(limits.max_turns, limits.max_tokens, limits.probe)
             )
         else:
-            ask = make_reflector(config.reflection, ask_policy, reflect)
-            proposers.append(ReflectionProposer(ask, config.reflection.max_characters))
+            assert reflector is not None
+            proposers.append(ReflectionProposer(reflector, config.reflection.max_characters))
     return GepaOptimizer(
         population=config.population,
         budget=config.budget,

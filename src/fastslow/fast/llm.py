@@ -1,25 +1,33 @@
 """The client of the reflection model: a prompt in, an answer out, whatever stands behind it.
 
-Never raises but ``ProposalError`` for a model that is down, slow or talks nonsense; the keys that
-it uses never reach a message.
+Never raises but ``ProposalError`` for a model that is down, slow or talks nonsense. The run's keys
+reach neither a message nor an answer, which may quote them, nor a prompt.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import re
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from fastslow.config import ReflectionConfig
 from fastslow.errors import FastslowError, InputError
 from fastslow.fast.proposer import ProposalError
+from fastslow.redaction import redact, redact_addresses
+
+if TYPE_CHECKING:
+    import httpx
 
 Ask = Callable[[str], str]
 """A prompt in, the text of the answer out."""
 
 LONGEST_WAIT = 30.0
 """Seconds between two tries, at most: waits double from one second on."""
+
+LARGEST_REPLY = 2**22
+"""Bytes of a server's reply, at most. No instructions are as long."""
 
 _WORTH_ANOTHER_TRY = {408, 409, 425, 429}
 """The statuses from 400 to 499 that say "later", not "never"."""
@@ -76,13 +84,13 @@ def _patient(
     """``ask`` with tries and exponential backoff; every failure ends as a ``ProposalError``."""
 
     def patient(prompt: str) -> str:
-        tries = 0
+        prompt, tries = _without_keys(prompt, config), 0
         while True:
             try:
                 answer = ask(prompt)
                 if isinstance(answer, str):
-                    return answer
-                raise TypeError(f"expected a text as answer, found {answer!r:.100}")
+                    return _without_keys(answer, config)
+                raise TypeError(f"expected a text as answer, found {type(answer).__name__}")
             except FastslowError:
                 raise
             except Exception as error:
@@ -91,7 +99,7 @@ def _patient(
                     count = f"{tries} {'try' if tries == 1 else 'tries'}"
                     reason = f"{type(error).__name__}: {error}"
                     message = f"{name} gave no answer after {count}: {reason}"
-                    raise ProposalError(_without_secrets(message, config)) from None
+                    raise ProposalError(_fit_to_show(message, config)) from None
             sleep(min(2.0 ** (tries - 1), LONGEST_WAIT))
 
     return patient
@@ -119,14 +127,30 @@ def _server(config: ReflectionConfig) -> Callable[[str], object]:
             "temperature": config.temperature,
             "max_tokens": config.max_tokens,
         }
-        reply = httpx.post(url, json=body, headers=headers, timeout=config.timeout)
-        reply.raise_for_status()
+        started = time.monotonic()
+        with httpx.stream("POST", url, json=body, headers=headers, timeout=config.timeout) as reply:
+            reply.raise_for_status()
+            content = _read(reply, started + config.timeout)
         try:
-            return reply.json()["choices"][0]["message"]["content"]
+            return json.loads(content)["choices"][0]["message"]["content"]
         except (ValueError, LookupError, TypeError):
-            raise ValueError(f"expected a chat completion, found {reply.text[:100]!r}") from None
+            # Without its secrets before it is cut, which could leave half of one.
+            found = _fit_to_show(content.decode("utf-8", "replace"), config)[:100]
+            raise ValueError(f"expected a chat completion, found {found!r}") from None
 
     return ask
+
+
+def _read(reply: httpx.Response, deadline: float) -> bytes:
+    """The body of a reply. A server that drips or pours without end is left."""
+    content = bytearray()
+    for chunk in reply.iter_bytes():
+        content += chunk
+        if len(content) > LARGEST_REPLY:
+            raise ValueError(f"expected a chat completion, found more than {LARGEST_REPLY} bytes")
+        if time.monotonic() > deadline:
+            raise TimeoutError("the reply did not end in time")
+    return bytes(content)
 
 
 def _litellm(config: ReflectionConfig) -> Callable[[str], object]:
@@ -169,21 +193,24 @@ def _litellm(config: ReflectionConfig) -> Callable[[str], object]:
 def _key(config: ReflectionConfig) -> str | None:
     if config.api_key_env is None:
         return None
-    key = os.environ.get(config.api_key_env)
+    key = os.environ.get(config.api_key_env, "").strip()
     if not key:
         raise InputError(
             f"fast.reflection.api_key_env names {config.api_key_env}, which is not set: "
             "export it, or remove the key from the configuration"
         )
+    if not (key.isascii() and key.isprintable()):  # no header can say it, and errors would spell it
+        raise InputError(
+            f"fast.reflection.api_key_env names {config.api_key_env}, whose value is no key: it "
+            "holds line ends or other characters that keys do not have"
+        )
     return key
 
 
-def _without_secrets(message: str, config: ReflectionConfig) -> str:
+def _without_keys(text: str, config: ReflectionConfig) -> str:
+    return redact(text, *([config.api_key_env] if config.api_key_env else []))
+
+
+def _fit_to_show(message: str, config: ReflectionConfig) -> str:
     """One line of at most 500 characters. Servers like to quote the key they refuse."""
-    for name, value in os.environ.items():
-        secret = name == config.api_key_env or re.search("KEY|TOKEN|SECRET|PASSWORD", name.upper())
-        if secret and len(value) >= 6:
-            message = message.replace(value, "***")
-    message = re.sub(r"//[^/@\s]*@", "//***@", message)
-    message = re.sub(r"(https?://[^\s?'\"]*)\?[^\s'\"]*", r"\1?***", message)
-    return " ".join(message.split())[:500]
+    return " ".join(redact_addresses(_without_keys(message, config)).split())[:500]

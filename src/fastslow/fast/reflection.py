@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import random
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from fastslow.fast.characters import visible
 from fastslow.fast.llm import Ask
 from fastslow.fast.proposer import Example
 from fastslow.fast.protocol import FastPhase
+from fastslow.run.text import well_formed
 from fastslow.types import Context, normalise_question
 
 log = logging.getLogger("fastslow.fast")
@@ -38,7 +39,9 @@ the new instructions
 ````
 """
 
-_FENCE = re.compile(r"\s*(`{3,})\s*(\S*)\s*")
+# Possessive: an answer of backticks and blanks without end is told from a fence at once.
+_FENCE = re.compile(r"(`{3,}+)\s*+(\S*)")
+_END_OF_EVIDENCE = re.compile(r"</(?=(current_instructions|question|completion|feedback)>)")
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,10 @@ class ReflectionProposer:
 
 
 def write_prompt(instructions: str, examples: Sequence[Example], limit: int) -> str:
-    """The request to the reflection model, with all evidence and the format of the answer."""
+    """The request to the reflection model, with all evidence and the format of the answer.
+
+    No piece of evidence can end its own block: such a tag gets a blank after its slash.
+    """
     parts = [_TASK.format(limit=limit), _block("current_instructions", instructions)]
     for number, (problem, rollout) in enumerate(examples, start=1):
         completion, verdict = rollout.completion, rollout.verdict
@@ -100,11 +106,11 @@ def write_prompt(instructions: str, examples: Sequence[Example], limit: int) -> 
             _block("completion", completion.text + ending),
             _block("feedback", verdict.feedback),
         ]
-    return "\n".join([*parts, _CLOSING])
+    return well_formed("\n".join([*parts, _CLOSING]))
 
 
 def _block(name: str, text: str) -> str:
-    return f"<{name}>\n{text}\n</{name}>"
+    return f"<{name}>\n{_END_OF_EVIDENCE.sub('</ ', text)}\n</{name}>"
 
 
 def read_answer(answer: str) -> str:
@@ -112,15 +118,20 @@ def read_answer(answer: str) -> str:
 
     They are the last outermost fenced block: fences nested in it belong to it, drafts before it
     do not, and neither does what the model thought aloud in <think> tags. A block that is not
-    closed was cut off and does not count. Control characters are removed.
+    closed was cut off and does not count. Characters that nobody sees are removed (see
+    ``characters.visible``). Takes time in proportion to the answer's length, whatever it holds.
     """
-    return _last_block(_without_thoughts(_printable(answer))).strip()
+    return _last_block(_without_thoughts(visible(answer))).strip()
 
 
 def _without_thoughts(text: str) -> str:
-    # A chat template may have opened the tag in the prompt: then only its end is in the answer.
-    spoken = re.sub(r"<think>.*?</think>", "", text, flags=re.DOTALL).rpartition("</think>")[2]
-    return spoken.partition("<think>")[0]
+    *thoughts, rest = text.split("</think>")
+    spoken = ""
+    for thought in thoughts:
+        before, opened, _ = thought.partition("<think>")
+        # The chat template may have opened the tag in the prompt: then all so far was thought.
+        spoken = spoken + before if opened else ""
+    return spoken + rest.partition("<think>")[0]
 
 
 def _last_block(text: str) -> str:
@@ -128,7 +139,7 @@ def _last_block(text: str) -> str:
     lines: list[str] = []
     last = ""
     for line in text.split("\n"):
-        fence = _FENCE.fullmatch(line)
+        fence = _FENCE.fullmatch(line.strip())
         if fence is None:
             lines.append(line)
             continue
@@ -144,8 +155,3 @@ def _last_block(text: str) -> str:
                 continue
         lines.append(line)
     return "" if open_fences else last
-
-
-def _printable(text: str) -> str:
-    lines = text.replace("\r\n", "\n")
-    return "".join(c for c in lines if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))

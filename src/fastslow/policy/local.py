@@ -6,7 +6,6 @@ import copy
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,21 @@ import torch
 from transformers import PreTrainedModel
 
 from fastslow.config import LoraConfig, PolicyConfig, SlowConfig
-from fastslow.engine.base import TokenSequence
+from fastslow.engine.base import Engine, TokenSequence
+from fastslow.engine.divergence import Distributions, TokenLogits
 from fastslow.engine.head import TokenScores
-from fastslow.engine.sampling import SamplingLimits
+from fastslow.engine.sampling import SampledTokens, SamplingLimits
 from fastslow.engine.select import choose_engine
 from fastslow.engine.shared import GIBIBYTE
 from fastslow.errors import InputError
-from fastslow.policy.protocol import SampleRequest
+from fastslow.policy.chat import ChatTemplate
+from fastslow.policy.memory import in_parts
+from fastslow.policy.protocol import Drift, SampleRequest
 from fastslow.policy.stops import StopStrings
 from fastslow.policy.weights import load_weights, save_weights
 from fastslow.seeding import derive_seed
 from fastslow.slow.learner import Learner
-from fastslow.types import Completion, Context, Datum
+from fastslow.types import Completion, Context, Datum, Lesson
 
 log = logging.getLogger("fastslow.policy")
 
@@ -38,7 +40,9 @@ class LocalPolicy:
         tokenizer: with a chat template.
         policy: the ``[policy]`` table.
         slow: the ``[slow]`` table.
-        trainable: False for a policy that is only sampled: no base copy, no optimiser.
+        trainable: False for a policy that is only sampled: no optimiser.
+        keep_base: whether the weights that it begins with are kept, beside those that it loads or
+            learns. A KL term keeps them in any case.
         seed: of the initial LoRA weights.
     """
 
@@ -50,9 +54,11 @@ class LocalPolicy:
         slow: SlowConfig,
         *,
         trainable: bool,
+        keep_base: bool = False,
         seed: int = 0,
     ) -> None:
         self._tokenizer = tokenizer
+        self._chat = ChatTemplate(tokenizer)
         self._config = policy
         self._stop_ids = _stop_ids(model, tokenizer)
         self._stops = StopStrings(policy.stop, self._decode) if policy.stop else None
@@ -62,7 +68,7 @@ class LocalPolicy:
         kv_memory = policy.kv_memory * GIBIBYTE
         dtype = getattr(torch, policy.dtype)
         self._base_engine = None
-        if trainable and slow.lora is None and slow.kl > 0:
+        if slow.lora is None and (keep_base or (trainable and slow.kl > 0)):
             base = copy.deepcopy(model).requires_grad_(False)
             self._base_engine = choose_engine(base, slow.tokens_per_pass, kv_memory)
             self._base_engine.round_to(dtype, keep=_is_adapter)
@@ -100,13 +106,10 @@ class LocalPolicy:
         return self._config.max_tokens
 
     def encode(self, context: Context, question: str) -> tuple[int, ...]:
-        text = self._tokenizer.apply_chat_template(
-            context.messages(question), tokenize=False, add_generation_prompt=True
-        )
-        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        return self._chat.encode(context.messages(question))
 
     def count_tokens(self, text: str) -> int:
-        return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        return self._chat.count(text)
 
     def sample(
         self,
@@ -122,13 +125,20 @@ class LocalPolicy:
             temperature=temperature or self._config.temperature,
             stops=self._stops,
         )
-        sampled = self._engine.sample(
-            [request.prompt_ids for request in requests],
-            [request.seeds for request in requests],
-            limits,
-            self._config.rows,
-            on_finished,
-        )
+
+        def sample(parts: int) -> list[list[SampledTokens]]:
+            if parts > 1:
+                self._engine.weights_changed()  # prefixes that are kept take memory too
+            return self._engine.sample(
+                [request.prompt_ids for request in requests],
+                [request.seeds for request in requests],
+                limits,
+                max(1, self._config.rows // parts),
+                # What was counted once is not counted again, but may still be interrupted.
+                on_finished if parts == 1 else lambda count: on_finished(0),
+            )
+
+        sampled = in_parts(sample, "sampling")
         return [
             [
                 Completion(
@@ -160,18 +170,39 @@ class LocalPolicy:
         return [score.logprobs.tolist() for score in scores]
 
     def update(self, data: Sequence[Datum], loss: str) -> Mapping[str, float]:
-        if self._learner is None:
-            raise RuntimeError("this policy was opened for sampling only")
-        return self._learner.update(data, loss, on_policy_version=self._version)
+        learner = self._trained()
+        return self._in_passes(lambda: learner.update(data, loss, self._version))
+
+    def distill(self, lessons: Sequence[Lesson]) -> Mapping[str, float]:
+        learner = self._trained()
+        return self._in_passes(lambda: learner.distill(lessons, self._version))
+
+    def drift(self, completions: Sequence[Completion]) -> list[Drift]:
+        sequences = [TokenSequence(c.prompt_ids, c.token_ids) for c in completions]
+        if self._peft is None:
+            base: Distributions = self._base().distributions(sequences)
+        else:
+            with self._peft.disable_adapter():
+                base = _WithoutAdapter(self._peft, self._engine.distributions(sequences))
+        compared = self._engine.compare(sequences, base, self._config.temperature)
+        return [
+            Drift(
+                tuple(scores.logprobs.tolist()),
+                tuple(reference.tolist()),
+                tuple(divergences.tolist()),
+                tuple(scores.entropies.tolist()),
+            )
+            for scores, reference, divergences in compared
+        ]
 
     def publish(self) -> None:
         if self._learner is not None:
             self._version = self._learner.updates
-
-    def save(self, folder: Path) -> None:
         # A run that resumes from here has no prefixes at hand, so this one goes on without them
         # too: what was computed in another order differs in the last bit.
         self._engine.weights_changed()
+
+    def save(self, folder: Path) -> None:
         (folder / "policy.json").write_text(json.dumps({"version": self._version}) + "\n")
         if self._learner is None:
             return  # the weights are the base model's
@@ -186,18 +217,57 @@ class LocalPolicy:
         if self._learner is not None:
             self._learner.load(folder)
 
+    def _in_passes(self, update: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
+        """An update, in smaller passes than usual if it takes more memory than there is."""
+        engines = [engine for engine in (self._engine, self._base_engine) if engine is not None]
+        usual = engines[0].tokens_per_pass
+
+        def work(parts: int) -> Mapping[str, float]:
+            for engine in engines:
+                engine.tokens_per_pass = max(1, usual // parts)
+            return update()
+
+        try:
+            return in_parts(work, "an update")
+        finally:
+            for engine in engines:
+                engine.tokens_per_pass = usual
+
+    def _trained(self) -> Learner:
+        if self._learner is None:
+            raise RuntimeError("this policy was opened for sampling only")
+        return self._learner
+
+    def _base(self) -> Engine:
+        """Runs the weights that training began from, of a policy without an adapter."""
+        if self._base_engine is None and self._version:
+            raise RuntimeError(
+                "the base weights were not kept: slow.kl is 0, and keep_base was not set"
+            )
+        return self._base_engine or self._engine
+
     def _base_scores(self, sequences: Sequence[TokenSequence]) -> list[TokenScores]:
         """Scores under the weights that training began from."""
-        without_adapter = self._peft.disable_adapter() if self._peft else nullcontext()
-        if self._base_engine is None and self._peft is None and self._version:
-            raise RuntimeError("the base weights were not kept: slow.kl is 0")
-        with without_adapter:
-            engine = self._base_engine or self._engine
-            return engine.score(sequences, self._config.temperature)
+        if self._peft is None:
+            return self._base().score(sequences, self._config.temperature)
+        with self._peft.disable_adapter():
+            return self._engine.score(sequences, self._config.temperature)
 
     def _decode(self, token_ids: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(token_ids, skip_special_tokens=True)
         return text
+
+
+class _WithoutAdapter:
+    """Distributions of a model's own weights, which has an adapter at other times."""
+
+    def __init__(self, peft: Any, distributions: Distributions) -> None:
+        self._peft = peft
+        self._distributions = distributions
+
+    def at(self, indices: Sequence[int]) -> TokenLogits:
+        with self._peft.disable_adapter():
+            return self._distributions.at(indices)
 
 
 def choose_device(name: str) -> str:

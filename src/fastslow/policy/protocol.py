@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from fastslow.types import Completion, Context, Datum
+from fastslow.types import Completion, Context, Datum, Lesson
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,23 @@ class SampleRequest:
 
     prompt_ids: tuple[int, ...]
     seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How one completion of n tokens tells the policy from its base, in nats.
+
+    Attributes:
+        logprobs: [n] log pi_train of its tokens.
+        base_logprobs: [n] log pi_base of its tokens.
+        divergences: [n] KL(pi_train || pi_base) of the distributions that they were drawn from.
+        entropies: [n] of pi_train's.
+    """
+
+    logprobs: tuple[float, ...]
+    base_logprobs: tuple[float, ...]
+    divergences: tuple[float, ...]
+    entropies: tuple[float, ...]
 
 
 class Policy(Protocol):
@@ -68,10 +85,23 @@ class Policy(Protocol):
         """log pi of each completion's tokens in nats, under the current weights or the base's."""
 
     def update(self, data: Sequence[Datum], loss: str) -> Mapping[str, float]:
-        """One gradient step; returns measures by their metric names. ``data`` is not empty."""
+        """One gradient step; returns measures by their metric names. ``data`` is not empty.
+
+        Raises:
+            AnomalyError: its numbers allow none. The policy is as it was.
+        """
+
+    def distill(self, lessons: Sequence[Lesson]) -> Mapping[str, float]:
+        """One gradient step towards what the policy itself says after the teachers' prompts;
+        returns measures by their metric names. ``lessons`` is not empty. Raises: as ``update``."""
+
+    def drift(self, completions: Sequence[Completion]) -> list[Drift]:
+        """The current weights held against those that training began from, at the temperature of
+        sampling."""
 
     def publish(self) -> None:
-        """From now on, sample from the updated weights."""
+        """From now on, sample from the updated weights, bit for bit as a policy would that loads
+        what ``save`` writes now."""
 
     def save(self, folder: Path) -> None:
         """Write weights, optimiser state and version into an existing, empty folder."""

@@ -1,120 +1,13 @@
-"""What a run came to, read from its folder."""
+"""What runs came to, as JSON for other programs."""
 
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from fastslow import config as configuration
-from fastslow.config import RunConfig
-from fastslow.errors import InputError
-from fastslow.run.jsonl import read_lines
-from fastslow.run.serial import context_from_json
-from fastslow.types import Context
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """A run's configuration and everything that it measured.
-
-    Attributes:
-        path: the run's folder.
-        config: as resolved when it started.
-        metrics: rows of metrics.jsonl, in order.
-        contexts: rows of contexts.jsonl, in order.
-    """
-
-    path: Path
-    config: RunConfig
-    metrics: Sequence[Row]
-    contexts: Sequence[Row]
-
-    @property
-    def name(self) -> str:
-        return self.config.run_name
-
-    def rows(self, phase: str) -> list[Row]:
-        """Rows of one phase: "fast", "slow" or "eval"."""
-        return [row for row in self.metrics if row["phase"] == phase]
-
-    def curve(self, phase: str, measure: str) -> tuple[list[int], list[float]]:
-        """Steps and values of a measure, where it was measured."""
-        rows = [row for row in self.rows(phase) if measure in row]
-        return [row["step"] for row in rows], [row[measure] for row in rows]
-
-    def accuracy(self, context: str) -> tuple[list[int], list[float]]:
-        """Steps and accuracies of the last stage's task under "seed", "best" or "population"."""
-        rows = [row for row in self.rows("eval") if row["context"] == context]
-        rows = [row for row in rows if row["task"] == rows[-1]["task"]]
-        return [row["step"] for row in rows], [row["accuracy"] for row in rows]
-
-    @property
-    def trained_context(self) -> str:
-        """The context that the method is meant to be used with: "best" if it evolves contexts."""
-        return "best" if self.config.uses_fast else "seed"
-
-    @property
-    def base_accuracy(self) -> float | None:
-        """Accuracy before training, under the seed context."""
-        return next(iter(self.accuracy("seed")[1]), None)
-
-    @property
-    def final_accuracy(self) -> float | None:
-        """Accuracy at the end, under ``trained_context``."""
-        return next(iter(reversed(self.accuracy(self.trained_context)[1])), None)
-
-    @property
-    def final_reward(self) -> float | None:
-        """Mean reward of the last T slow steps, T being the length of a cycle."""
-        rewards = self.curve("slow", "reward/mean")[1]
-        return statistics.fmean(rewards[-self.config.fast.every :]) if rewards else None
-
-    @property
-    def slow_steps(self) -> int:
-        return len(self.rows("slow"))
-
-    @property
-    def tokens_sampled(self) -> int:
-        """Completion tokens sampled for training, in fast and slow phases."""
-        return sum(row.get("tokens/sampled", 0) for row in self.metrics)
-
-    @property
-    def seconds(self) -> float:
-        """Time spent in fast phases, rollouts and updates; evaluations and set-up left out."""
-        parts = ("seconds/fast", "seconds/rollout", "seconds/update")
-        return float(sum(row.get(part, 0.0) for row in self.metrics for part in parts))
-
-    @property
-    def best_context(self) -> Context | None:
-        """The context ranked first by the last fast phase, or the seed context."""
-        kept = [row for row in self.contexts if row.get("rank") == 1]
-        return context_from_json(kept[-1]) if kept else None
-
-
-def read_run(path: Path) -> RunRecord:
-    """Read a run's folder, whether it is finished or not.
-
-    Raises:
-        InputError: it is no run, or holds no metrics yet.
-    """
-    if not (path / "config.toml").is_file():
-        raise InputError(f"{path}: is no run: there is no config.toml in it")
-    try:
-        metrics = list(read_lines(path / "metrics.jsonl"))
-        contexts = list(read_lines(path / "contexts.jsonl"))
-    except FileNotFoundError:  # killed just after it began
-        metrics = []
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-    if not metrics:
-        raise InputError(f"{path}: nothing was measured yet")
-    return RunRecord(path, configuration.load(path / "config.toml"), metrics, contexts)
+from fastslow.report.overview import latest_evaluation, rollouts_sampled
+from fastslow.run.record import RunRecord
 
 
 def write_summary(runs: Sequence[RunRecord], path: Path) -> None:
@@ -123,12 +16,17 @@ def write_summary(runs: Sequence[RunRecord], path: Path) -> None:
         {
             "run": run.name,
             "method": run.config.method,
+            "model": run.config.model,
+            "tasks": list(run.config.tasks),
             "seed": run.config.seed,
             "base_accuracy": run.base_accuracy,
             "final_accuracy": run.final_accuracy,
+            "final_accuracy_low": latest_evaluation(run).get("accuracy/low"),
+            "final_accuracy_high": latest_evaluation(run).get("accuracy/high"),
             "final_reward": run.final_reward,
             "max_reward": max(run.curve("slow", "reward/mean")[1], default=None),
             "slow_steps": run.slow_steps,
+            "rollouts_sampled": rollouts_sampled(run),
             "tokens_sampled": run.tokens_sampled,
             "seconds": round(run.seconds, 1),
         }

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from fastslow.report.summary import RunRecord
+from fastslow.report.overview import steps_done
+from fastslow.run.record import RunRecord
 from fastslow.run.text import one_line
 
 
@@ -25,7 +26,7 @@ def comparison(runs: Sequence[RunRecord]) -> Table:
         divergences = run.curve("slow", "kl/base")[1]
         table.add_row(
             Text(one_line(run.name)),
-            str(max(row["step"] for row in run.metrics)),
+            str(steps_done(run)),
             _share(run.base_accuracy),
             _share(run.final_accuracy),
             _share(run.final_reward),

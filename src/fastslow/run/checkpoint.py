@@ -3,14 +3,20 @@
 A checkpoint is written in a hidden sibling folder, brought to the disk and only then given its
 name; an older one is removed only after that. At every moment a killed process leaves at least one
 checkpoint that is whole, if there was one.
+
+``checksums.sha256`` lists every other file of a checkpoint in the format of ``sha256sum``, which
+can check it too. One that does not hold exactly these files, bit for bit, is not read.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import platform
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +28,10 @@ from fastslow.run.state import LoopState
 log = logging.getLogger(__name__)
 
 STATE = "state.json"
+CHECKSUMS = "checksums.sha256"
+
+_PACKAGES = ("fastslow", "torch", "transformers", "tokenizers", "safetensors", "numpy", "gepa")
+"""Those whose versions may decide the last bit of a number, or more."""
 
 
 @dataclass(frozen=True)
@@ -33,51 +43,60 @@ class Mark:
         metrics_bytes: length of ``metrics.jsonl``.
         contexts_bytes: length of ``contexts.jsonl``.
         rollout_files: names of the files in ``rollouts/``.
+        answers_bytes: length of ``reflections.jsonl``.
     """
 
     state: LoopState
     metrics_bytes: int
     contexts_bytes: int
     rollout_files: tuple[str, ...]
+    answers_bytes: int = 0
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that is whole: its folder, from which the policy loads, and its mark."""
+    """A checkpoint that is whole.
+
+    Attributes:
+        path: its folder, from which the policy loads.
+        mark: where the run stood.
+        versions: of Python and of packages that wrote it.
+    """
 
     path: Path
     mark: Mark
+    versions: Mapping[str, str]
 
     @property
     def state(self) -> LoopState:
         return self.mark.state
 
 
-def save(folder: Path, mark: Mark, policy_save: Callable[[Path], None], keep: int) -> Checkpoint:
-    """Write the checkpoint of ``mark`` into ``folder``, then ``prune``.
+def save(folder: Path, mark: Mark, write: Callable[[Path], None]) -> Checkpoint:
+    """Write the checkpoint of ``mark`` into ``folder``.
 
-    ``policy_save`` writes weights and optimiser state into the folder it is given. A checkpoint of
-    the same step is replaced. Whatever is raised leaves the folder as it was.
+    ``write`` writes what belongs to it, weights and optimiser state, into the folder it is given. A
+    checkpoint of the same step is replaced. Whatever is raised leaves the folder as it was.
     """
+    versions = current_versions()
     path = folder / f"step_{mark.state.step:06d}"
     partial = disk.partial(path)
     try:
         partial.mkdir()
-        policy_save(partial)
-        disk.write_text(partial / STATE, _to_json(mark, partial))
+        write(partial)
+        (partial / STATE).write_text(_to_json(mark, versions), encoding="ascii")
+        (partial / CHECKSUMS).write_text(_checksums(partial), encoding="utf-8")
         disk.sync_tree(partial)
         _replace(path, partial)
     except BaseException:
         recover(folder)
         raise
-    checkpoint = Checkpoint(path, mark)
-    prune(folder, checkpoint, keep)
-    return checkpoint
+    return Checkpoint(path, mark, versions)
 
 
 def latest(folder: Path) -> Checkpoint | None:
     """The latest checkpoint in ``folder`` that is whole; damaged ones are passed over, and named
-    in a warning."""
+    in a warning. Reads every byte of what it looks at."""
     for path in reversed(_folders(folder)):
         try:
             return _load(path)
@@ -86,11 +105,17 @@ def latest(folder: Path) -> Checkpoint | None:
     return None
 
 
-def prune(folder: Path, current: Checkpoint, keep: int) -> None:
-    """Keep ``current`` and the ``keep`` - 1 before it. Those of later steps go as well: they belong
-    to a course that the run gave up when it went on from ``current``."""
+def steps(folder: Path) -> list[int]:
+    """Steps of all checkpoints in ``folder``, whole or not, in order."""
+    return [_step(path) for path in _folders(folder)]
+
+
+def prune(folder: Path, current: Checkpoint, keep: int, best: int | None = None) -> None:
+    """Keep ``current``, the ``keep`` - 1 before it, and that of step ``best``. Those of later steps
+    go as well: they belong to a course that the run gave up when it went on from ``current``."""
     present = _folders(folder)
-    kept = present[: present.index(current.path) + 1][-keep:]
+    course = present[: present.index(current.path) + 1]
+    kept = {*course[-keep:], *(path for path in course if _step(path) == best)}
     for path in present:
         if path not in kept:
             shutil.rmtree(path)
@@ -108,9 +133,23 @@ def recover(folder: Path) -> None:
             replaced.rename(path)
 
 
+def current_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that matter here, as checkpoints record them."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # fastslow run from its source folder
+            continue
+    return found
+
+
 def _folders(folder: Path) -> list[Path]:
-    # Shorter names first, for a run of more than a million steps.
-    return sorted(folder.glob("step_*"), key=lambda path: (len(path.name), path.name))
+    return sorted((p for p in folder.glob("step_*") if p.name[5:].isdecimal()), key=_step)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step_"))
 
 
 def _replace(path: Path, partial: Path) -> None:
@@ -125,47 +164,65 @@ def _replace(path: Path, partial: Path) -> None:
         shutil.rmtree(replaced)
 
 
-def _to_json(mark: Mark, folder: Path) -> str:
-    files = {str(p.relative_to(folder)): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
+def _to_json(mark: Mark, versions: Mapping[str, str]) -> str:
     return dumps(
         {
             "state": state_to_json(mark.state),
             "metrics_bytes": mark.metrics_bytes,
             "contexts_bytes": mark.contexts_bytes,
             "rollout_files": mark.rollout_files,
-            "files": files,
-            "versions": _versions(),
+            "answers_bytes": mark.answers_bytes,
+            "versions": versions,
         }
     )
 
 
 def _load(path: Path) -> Checkpoint:
+    _verify(path)
     data = json.loads((path / STATE).read_text(encoding="ascii"))
-    for name, size in data["files"].items():
-        found = (path / name).stat().st_size
-        if found != size:
-            raise ValueError(f"{name} holds {found} bytes, not {size}")
     mark = Mark(
         state=state_from_json(data["state"]),
         metrics_bytes=data["metrics_bytes"],
         contexts_bytes=data["contexts_bytes"],
         rollout_files=tuple(data["rollout_files"]),
+        answers_bytes=data["answers_bytes"],
     )
-    return Checkpoint(path, mark)
+    return Checkpoint(path, mark, data["versions"])
+
+
+def _checksums(folder: Path) -> str:
+    return "".join(f"{_digest(folder / name)}  {name}\n" for name in _files(folder))
+
+
+def _verify(path: Path) -> None:
+    """Raises: OSError, ValueError if the folder holds anything but what its checksums say."""
+    listed: dict[str, str] = {}
+    for line in (path / CHECKSUMS).read_text(encoding="utf-8").split("\n")[:-1]:
+        entry = re.fullmatch(r"([0-9a-f]{64})  (.+)", line)
+        if entry is None:
+            raise ValueError(f"{CHECKSUMS} holds a line that is no checksum: {line[:80]!r}")
+        listed[entry[2]] = entry[1]
+    found = _files(path)
+    for name in sorted(listed.keys() ^ set(found)):
+        raise ValueError(f"{name} is {'missing' if name in listed else f'not in {CHECKSUMS}'}")
+    for name in found:
+        if _digest(path / name) != listed[name]:
+            raise ValueError(f"{name} is not what was written: its SHA-256 differs")
+
+
+def _files(folder: Path) -> list[str]:
+    """Every file below ``folder`` but the checksums themselves, by its path from there. Hidden ones
+    do not count: a file browser may leave its own."""
+    files = (path.relative_to(folder) for path in folder.rglob("[!.]*") if path.is_file())
+    return sorted(name.as_posix() for name in files if name.as_posix() != CHECKSUMS)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}"
     return f"{STATE} has no {error}" if isinstance(error, KeyError) else str(error)
-
-
-def _versions() -> dict[str, str]:
-    """For whoever wonders why a resumed run took another course."""
-    found = {}
-    for name in ("fastslow", "torch", "transformers"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # fastslow run from its source folder
-            continue
-    return found

@@ -26,10 +26,12 @@ from rich.text import Text
 
 from fastslow.config import RunConfig
 from fastslow.fast.protocol import Evolution
+from fastslow.redaction import redact
 from fastslow.run.observer import Phase
 from fastslow.run.state import LoopState
 from fastslow.run.text import lines, one_line
 from fastslow.run.timing import Forecast, clock
+from fastslow.slow.anomalies import AnomalyError
 from fastslow.types import Candidate, Problem, Rollout
 
 _SHOWN = {
@@ -134,6 +136,18 @@ class Console:
         elif phase == "eval":
             self._say_phase(f"step {step}/{self._config.total_steps}", "eval", _accuracy(row))
 
+    def on_anomaly(
+        self,
+        step: int,
+        cycle: int,
+        problems: Mapping[str, Problem],
+        rollouts: Sequence[Rollout],
+        anomaly: AnomalyError,
+    ) -> None:
+        blamed = f", in {', '.join(anomaly.rollouts[:3])}" if anomaly.rollouts else ""
+        told = one_line(f"step {step} is skipped: {anomaly}{blamed}")
+        self.say(f"{'warning':<12} {told}", "yellow")
+
     def on_state(self, state: LoopState) -> None:
         self._display.forecast.step = state.step
         self._display.best = state.population.best
@@ -213,7 +227,7 @@ class _LogLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         warned = record.levelno >= logging.WARNING
-        for number, line in enumerate(lines(self.format(record))):
+        for number, line in enumerate(lines(redact(self.format(record)))):
             name = record.levelname.lower() if number == 0 else ""
             self._console.say(f"{name:<12} {line}", style="yellow" if warned else "dim")
 

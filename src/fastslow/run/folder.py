@@ -7,15 +7,18 @@
     contexts.jsonl          every context ever proposed, kept or not
     rollouts/*.parquet      every rollout (see ``rollouts``)
     checkpoints/step_N/     weights, optimiser state, and the state of the loop (see ``checkpoint``)
+    reflections.jsonl       what the reflection model was asked and answered (see ``answers``)
+    anomalies/              batches that could not be trained on, and why (see ``anomalies``)
     events/                 the same metrics for TensorBoard (see ``events``)
     lock                    held by the process that trains (see ``lock``)
 """
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -29,18 +32,27 @@ from fastslow.errors import InputError, RunError
 from fastslow.fast.protocol import Evolution
 from fastslow.run import checkpoint as checkpoints
 from fastslow.run import disk
+from fastslow.run.anomalies import forget_anomalies, write_anomaly
+from fastslow.run.answers import Answers
+from fastslow.run.best import best_step
+from fastslow.run.changes import refuse_changes
 from fastslow.run.checkpoint import Checkpoint, Mark
 from fastslow.run.events import Events
 from fastslow.run.jsonl import JsonLines, read_lines
 from fastslow.run.lock import Lock
 from fastslow.run.observer import Phase
+from fastslow.run.record import trained_context
 from fastslow.run.rollouts import write_rollouts
 from fastslow.run.serial import context_to_json
 from fastslow.run.state import LoopState
 from fastslow.run.toml import to_toml
+from fastslow.slow.anomalies import AnomalyError
 from fastslow.types import Candidate, Population, Problem, Rollout
 
+log = logging.getLogger(__name__)
+
 CONFIG = "config.toml"
+CHECKPOINTS = "checkpoints"
 _BEFORE_A_RUN = {"lock", disk.partial(Path(CONFIG)).name}
 """What a process that was killed before its run began may have left in the folder."""
 
@@ -60,11 +72,12 @@ class RunFolder:
         self.path = path
         self.config = config
         self._lock = lock
-        for name in ("rollouts", "checkpoints"):
+        for name in ("rollouts", CHECKPOINTS):
             (path / name).mkdir(exist_ok=True)
-        checkpoints.recover(path / "checkpoints")
+        checkpoints.recover(path / CHECKPOINTS)
         self._metrics = JsonLines(path / "metrics.jsonl")
         self._contexts = JsonLines(path / "contexts.jsonl")
+        self._answers = Answers(path / "reflections.jsonl")
         self._events: Events | None = None
         self._mark: Mark | None = None
 
@@ -105,12 +118,26 @@ class RunFolder:
         except OSError as error:
             raise RunError(f"{path}: cannot be written to: {error}") from error
 
+    def reconfigure(self, checkpoint: Checkpoint | None, overrides: Iterable[str] = ()) -> None:
+        """Take up what somebody wants changed: ``overrides`` (``section.key=value``), and what was
+        edited in config.toml since ``checkpoint`` was written. ``rewind`` writes it down.
+
+        Raises:
+            InputError: some key may not change (see ``changes``), or the configuration is wrong.
+        """
+        source = self.path / CONFIG
+        trained = configuration.load(checkpoint.path / CONFIG) if checkpoint else self.config
+        wanted = configuration.load(source, overrides)
+        refuse_changes(trained, wanted, str(source))
+        self.config = wanted
+
     def close(self) -> None:
         """Close the files and give the lock back."""
         if self._events is not None:
             self._events.close()
         self._metrics.close()
         self._contexts.close()
+        self._answers.close()
         self._lock.release()
 
     def __enter__(self) -> RunFolder:
@@ -162,18 +189,45 @@ class RunFolder:
             if self.config.log.tensorboard:
                 self._tensorboard().metrics(stamped)
 
+    def on_anomaly(
+        self,
+        step: int,
+        cycle: int,
+        problems: Mapping[str, Problem],
+        rollouts: Sequence[Rollout],
+        anomaly: AnomalyError,
+    ) -> None:
+        with self._writing("anomalies"):
+            write_anomaly(self.path / "anomalies", step, cycle, problems, rollouts, anomaly)
+
     def on_state(self, state: LoopState) -> None:
         self._mark = Mark(
             state,
             metrics_bytes=self._metrics.size,
             contexts_bytes=self._contexts.size,
             rollout_files=tuple(sorted(p.name for p in self._rollout_files())),
+            answers_bytes=self._answers.size,
         )
+
+    def remembering(self, ask: Callable[[str], str]) -> Callable[[str], str]:
+        """The reflection model, with everything that it is asked and answers written down. What it
+        has answered already, before the run was resumed, it is not asked again."""
+
+        def answer(prompt: str) -> str:
+            found = self._answers.again(prompt)
+            if found is None:
+                found = ask(prompt)
+                with self._writing("reflections.jsonl"):
+                    self._answers.add(prompt, found)
+            return found
+
+        return answer
 
     # Checkpoints.
 
     def save_checkpoint(self, policy_save: Callable[[Path], None]) -> Checkpoint:
-        """Save the state that ``on_state`` told last, which ``rewind`` also counts as told.
+        """Save the state that ``on_state`` told last, which ``rewind`` also counts as told, and
+        remove the checkpoints that ``[log]`` does not want kept beside it.
 
         ``policy_save`` writes the weights and the optimiser state that belong to that state into
         the folder it is given.
@@ -187,13 +241,19 @@ class RunFolder:
             # The lengths that the checkpoint records must hold after a power cut as well.
             self._metrics.sync()
             self._contexts.sync()
-            return checkpoints.save(
-                self.path / "checkpoints", self._mark, policy_save, self.config.log.keep
-            )
+            self._answers.sync()
+
+            def write(folder: Path) -> None:
+                policy_save(folder)
+                disk.write_text(folder / CONFIG, to_toml(self.config))
+
+            checkpoint = checkpoints.save(self.path / CHECKPOINTS, self._mark, write)
+            self._prune(checkpoint)
+            return checkpoint
 
     def latest_checkpoint(self) -> Checkpoint | None:
         """The latest checkpoint that is whole. One that is damaged is named in a warning."""
-        return checkpoints.latest(self.path / "checkpoints")
+        return checkpoints.latest(self.path / CHECKPOINTS)
 
     def rewind(self, checkpoint: Checkpoint | None) -> None:
         """Take back whatever was written after ``checkpoint``, or everything if there is none, so
@@ -203,17 +263,30 @@ class RunFolder:
             RunError: a file is shorter than it was then, so rows are lost.
         """
         mark = checkpoint.mark if checkpoint else None
+        if checkpoint is not None:
+            _tell_versions(checkpoint)
         with self._writing("."):
+            if to_toml(self.config) != (self.path / CONFIG).read_text(encoding="utf-8"):
+                disk.write_text(self.path / CONFIG, to_toml(self.config))
             self._cut(self._metrics, mark.metrics_bytes if mark else 0)
             self._cut(self._contexts, mark.contexts_bytes if mark else 0)
+            self._answers.rewind(mark.answers_bytes if mark else 0)
             for path in self._rollout_files():
                 if mark is None or path.name not in mark.rollout_files:
                     path.unlink()
+            forget_anomalies(self.path / "anomalies", after=mark.state.step if mark else -1)
             if checkpoint is not None:
                 # A process killed in between may have left older ones than are to be kept.
-                checkpoints.prune(self.path / "checkpoints", checkpoint, self.config.log.keep)
+                self._prune(checkpoint)
             self._write_events_anew()
         self._mark = mark
+
+    def _prune(self, current: Checkpoint) -> None:
+        folder, best = self.path / CHECKPOINTS, None
+        if self.config.log.keep_best:
+            rows = read_lines(self._metrics.path)
+            best = best_step(rows, trained_context(self.config), checkpoints.steps(folder))
+        checkpoints.prune(folder, current, self.config.log.keep, best)
 
     def _cut(self, file: JsonLines, size: int) -> None:
         try:
@@ -282,6 +355,23 @@ class RunFolder:
                 f"{self.path / what} could not be written: {error}. {intact}. Free some space, or "
                 f"mend what failed; then `fastslow resume {self.path}` goes on from {origin}"
             ) from error
+
+
+def _tell_versions(checkpoint: Checkpoint) -> None:
+    """Warn where other versions go on with a run than wrote its checkpoint."""
+    here = checkpoints.current_versions()
+    differing = [
+        f"{name} {version} (here {here.get(name, 'none')})"
+        for name, version in checkpoint.versions.items()
+        if here.get(name) != version
+    ]
+    if differing:
+        log.warning(
+            "%s was written by %s: from here on the run may differ in the last bit from one that "
+            "was never stopped",
+            checkpoint.path,
+            ", ".join(differing),
+        )
 
 
 @contextmanager

@@ -47,13 +47,15 @@ class JsonLines:
         self._file.close()
 
 
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of ``metrics.jsonl`` or ``contexts.jsonl``, while a run writes it or afterwards.
+def read_lines(path: Path, start: int = 0) -> Iterator[dict[str, Any]]:
+    """The rows of ``metrics.jsonl`` or ``contexts.jsonl``, while a run writes it or afterwards,
+    from byte ``start`` on.
 
     A last line that is still being written is passed over. Numbers that are not finite are floats
     again.
     """
     with path.open("rb") as file:
+        file.seek(start)
         for line in file:
             if line.endswith(b"\n"):
                 yield {key: _number(value) for key, value in json.loads(line).items()}

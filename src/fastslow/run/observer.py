@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 from fastslow.fast.protocol import Evolution
 from fastslow.run.state import LoopState
+from fastslow.slow.anomalies import AnomalyError
 from fastslow.types import Problem, Rollout
 
 Phase = Literal["fast", "slow", "eval"]
@@ -33,6 +34,16 @@ class Observer(Protocol):
 
     def on_metrics(self, row: Mapping[str, Any]) -> None:
         """One row of metrics, with ``step``, ``cycle``, ``phase`` and the measures by name."""
+
+    def on_anomaly(
+        self,
+        step: int,
+        cycle: int,
+        problems: Mapping[str, Problem],
+        rollouts: Sequence[Rollout],
+        anomaly: AnomalyError,
+    ) -> None:
+        """A slow step had to do without an update; the rollouts are all of its batch."""
 
     def on_state(self, state: LoopState) -> None:
         """All that was told so far belongs to ``state``: a run resumed from it tells the rest."""

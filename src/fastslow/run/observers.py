@@ -8,6 +8,7 @@ from typing import Any
 from fastslow.fast.protocol import Evolution
 from fastslow.run.observer import Observer, Phase
 from fastslow.run.state import LoopState
+from fastslow.slow.anomalies import AnomalyError
 from fastslow.types import Problem, Rollout
 
 
@@ -39,6 +40,17 @@ class Fanout:
     def on_metrics(self, row: Mapping[str, Any]) -> None:
         for observer in self.observers:
             observer.on_metrics(row)
+
+    def on_anomaly(
+        self,
+        step: int,
+        cycle: int,
+        problems: Mapping[str, Problem],
+        rollouts: Sequence[Rollout],
+        anomaly: AnomalyError,
+    ) -> None:
+        for observer in self.observers:
+            observer.on_anomaly(step, cycle, problems, rollouts, anomaly)
 
     def on_state(self, state: LoopState) -> None:
         for observer in self.observers:

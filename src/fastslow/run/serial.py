@@ -54,6 +54,7 @@ def state_to_json(state: LoopState) -> Json:
         "cycle": state.cycle,
         "population": [candidate_to_json(c) for c in state.population.candidates],
         "rollouts": [rollout_to_json(r) for r in state.rollouts.values()],
+        "skipped": state.skipped,
     }
 
 
@@ -65,6 +66,7 @@ def state_from_json(data: Json) -> LoopState:
         cycle=int(data["cycle"]),
         population=Population(tuple(candidate_from_json(item) for item in data["population"])),
         rollouts={(r.problem_id, r.context): r for r in rollouts},
+        skipped=int(data["skipped"]),
     )
 
 

@@ -22,9 +22,11 @@ class LoopState:
         population: the contexts in force.
         rollouts: fast-phase rollouts of the cycle under way that later steps may reuse, by
             (problem id, context digest); empty between two cycles.
+        skipped: how many of the latest steps in a row had numbers that no update could be made of.
     """
 
     step: int
     cycle: int
     population: Population
     rollouts: Mapping[tuple[str, str], Rollout] = field(default_factory=dict)
+    skipped: int = 0

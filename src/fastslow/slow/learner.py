@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,15 +13,26 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fastslow.config import SlowConfig
-from fastslow.engine.base import Engine, TokenSequence
+from fastslow.engine.base import Against, Engine, PassScores, TokenSequence
 from fastslow.engine.head import TokenScores
-from fastslow.errors import RunError
+from fastslow.slow.anomalies import AnomalyError, MismatchError
 from fastslow.slow.losses import LOSSES, kl_to_reference
 from fastslow.slow.master import MasterWeights
-from fastslow.types import Datum
+from fastslow.types import Datum, Lesson
+
+log = logging.getLogger("fastslow.slow")
 
 MASTER = "master"
 """What the fp32 copy of a weight is called beside its optimiser state."""
+
+MISMATCH = {torch.float32: (0.01, 1.0), torch.bfloat16: (0.5, 5.0)}
+"""Nats of ``slow.mismatch_warning`` and ``slow.mismatch_error`` where they are "auto". Sampling and
+update add up in another order: in fp32 that shows in the fifth digit, in bf16 in the second."""
+
+_NOT_FINITE = "a {} is not finite"
+
+_NAMED = 3
+"""Rollouts that a warning names, at most."""
 
 Reference = Callable[[Sequence[TokenSequence]], list[TokenScores]]
 """Scores of sequences under the base policy."""
@@ -52,6 +64,10 @@ class Learner:
             for name, parameter in engine.model.named_parameters()
             if parameter.requires_grad
         }
+        lowest = min((p.dtype for p in engine.model.parameters()), key=lambda dtype: dtype.itemsize)
+        warning, error = config.mismatch_warning, config.mismatch_error
+        self._mismatch_warning = MISMATCH[lowest][0] if warning == "auto" else warning
+        self._mismatch_error = MISMATCH[lowest][1] if error == "auto" else error
         self._masters = MasterWeights(self._parameters)
         self._optimiser = torch.optim.AdamW(
             self._masters.parameters.values(),
@@ -69,55 +85,132 @@ class Learner:
         The loss is the weighted sum over all completion tokens of the policy loss plus, with a
         reference, ``kl`` times the KL to the base. ``logprob/mismatch`` is the largest difference
         between stored and recomputed log-probabilities of rollouts that ``on_policy_version``
-        sampled, in nats; it is left out if there are none.
+        sampled, in nats; it is left out if there are none. One beyond ``slow.mismatch_warning`` is
+        logged with the rollouts it is found in.
 
         Raises:
-            RunError: the gradient is not finite. The weights are as they were.
+            AnomalyError: a log-probability, the loss or the gradient is not finite. Weights and
+                optimiser are as they were.
+            MismatchError: the mismatch is beyond ``slow.mismatch_error``. The same holds.
         """
         policy_loss = LOSSES[loss]
+
+        def per_token(passed: PassScores, batch: _TokenBatch) -> Tensor:
+            return policy_loss(
+                passed.scores.logprobs, batch.behaviour, batch.advantages, cap=self._config.cap
+            )
+
+        return self._descend(data, per_token, None, on_policy_version)
+
+    def distill(self, lessons: Sequence[Lesson], on_policy_version: int) -> dict[str, float]:
+        """Take one gradient step towards the policy that reads a context (paper, FST-distill).
+
+        The loss is the weighted sum over all completion tokens of KL(pi_theta(. | x) ||
+        sg pi_theta(. | x, phi)), over the vocabulary or as ``slow.distill_top`` says, plus the KL
+        term of ``update``. ``kl/teacher`` is the mean of the first, in nats per token. Raises: as
+        ``update``.
+        """
+        taught = [TokenSequence(x.teacher_prompt_ids, x.token_ids) for x in lessons]
+        against = Against(self._engine.distributions(taught), self._config.distill_top)
+        found: list[Tensor] = []
+
+        def per_token(passed: PassScores, batch: _TokenBatch) -> Tensor:
+            assert passed.divergences is not None
+            found.append(passed.divergences.detach())
+            return passed.divergences
+
+        measures = self._descend(lessons, per_token, against, on_policy_version)
+        return {**measures, "kl/teacher": torch.cat(found).mean().item()}
+
+    def _descend(
+        self,
+        data: Sequence[Datum] | Sequence[Lesson],
+        loss: Callable[[PassScores, _TokenBatch], Tensor],
+        against: Against | None,
+        on_policy_version: int,
+    ) -> dict[str, float]:
+        """One step down the weighted sum of ``loss``, which is [N] over the tokens of a pass."""
+        self._optimiser.zero_grad(set_to_none=True)
+        _refuse_non_finite(data)
+        try:
+            measures = self._accumulate(data, loss, against, on_policy_version)
+            grad_norm = self._step()
+        except AnomalyError:
+            self._optimiser.zero_grad(set_to_none=True)
+            raise
+        return {**measures, "grad_norm": grad_norm, "lr": self._optimiser.param_groups[0]["lr"]}
+
+    def _accumulate(
+        self,
+        data: Sequence[Datum] | Sequence[Lesson],
+        loss: Callable[[PassScores, _TokenBatch], Tensor],
+        against: Against | None,
+        on_policy_version: int,
+    ) -> dict[str, float]:
+        """The gradient of that sum, pass by pass; returns what was measured on the way."""
         sequences = [TokenSequence(d.prompt_ids, d.token_ids) for d in data]
         references = self._reference(sequences) if self._reference else None
         totals = {"loss": 0.0, "tokens/trained": 0.0}
         entropies: list[Tensor] = []
         divergences: list[Tensor] = []
         ratios: list[Tensor] = []
-        mismatches: list[Tensor] = []
-        self._optimiser.zero_grad(set_to_none=True)
-        for indices, scores, tokens in self._engine.passes(sequences, self._temperature):
-            batch = _TokenBatch([data[i] for i in indices], scores.logprobs.device)
-            per_token = policy_loss(
-                scores.logprobs, batch.behaviour, batch.advantages, cap=self._config.cap
-            )
+        mismatches: dict[int, float] = {}
+        for passed in self._engine.passes(sequences, self._temperature, against):
+            scores = passed.scores
+            batch = _TokenBatch([data[i] for i in passed.indices], scores.logprobs.device)
+            per_token = loss(passed, batch)
+            suspects = {"log-probability": scores.logprobs}
             if references is not None:
-                base = torch.cat([references[i].logprobs for i in indices])
+                base = torch.cat([references[i].logprobs for i in passed.indices])
                 divergence = kl_to_reference(
                     scores.logprobs, batch.behaviour, base, cap=self._config.cap
                 )
                 per_token = per_token + self._config.kl * divergence
                 divergences.append(divergence.detach())
+                suspects["log-probability under the base"] = base
             total = (batch.weights * per_token).sum()
+            if not math.isfinite(value := total.item()):
+                raise batch.not_finite({**suspects, "loss": per_token})
             total.backward()
-            totals["loss"] += total.item()
-            totals["tokens/trained"] += tokens
+            totals["loss"] += value
+            totals["tokens/trained"] += passed.tokens
             entropies.append(scores.entropies)
             difference = scores.logprobs.detach() - batch.behaviour
             ratios.append(difference.exp())
-            mismatches.append(difference[batch.versions == on_policy_version].abs())
-        grad_norm = self._step()
+            largest = zip(passed.indices, batch.largest(difference.abs()), strict=True)
+            mismatches |= {i: x for i, x in largest if data[i].policy_version == on_policy_version}
         measures = {
             **totals,
             "tokens/trained_unshared": float(sum(len(p) + len(c) for p, c in sequences)),
-            "grad_norm": grad_norm,
             "entropy": torch.cat(entropies).mean().item(),
             "ratio/max": torch.cat(ratios).max().item(),
-            "lr": self._optimiser.param_groups[0]["lr"],
         }
         if divergences:
             measures["kl/base"] = torch.cat(divergences).mean().item()
-        on_policy = torch.cat(mismatches)
-        if len(on_policy):
-            measures["logprob/mismatch"] = on_policy.max().item()
+        if mismatches:
+            measures["logprob/mismatch"] = max(mismatches.values())
+            self._judge(data, mismatches)
         return measures
+
+    def _judge(
+        self, data: Sequence[Datum] | Sequence[Lesson], mismatches: Mapping[int, float]
+    ) -> None:
+        """Warn of mismatches, by index into ``data``, or refuse to go on with them."""
+        worst = max(mismatches.values())
+        if worst <= self._mismatch_warning:
+            return
+        blamed = [data[i].source for i, nats in mismatches.items() if nats > self._mismatch_warning]
+        told = (
+            f"log-probabilities differ between sampling and update, under the same weights, by up "
+            f"to {worst:.3g} nats"
+        )
+        if worst > self._mismatch_error:
+            raise MismatchError(f"{told} (slow.mismatch_error)", blamed)
+        log.warning(
+            "update %d: %s (slow.mismatch_warning), in %d of %d rollouts: %s%s",
+            self.updates + 1, told, len(blamed), len(mismatches),
+            ", ".join(list(dict.fromkeys(blamed))[:_NAMED]), ", ..." * (len(blamed) > _NAMED),
+        )  # fmt: skip
 
     def _step(self) -> float:
         """Clip and apply the accumulated gradient; returns its norm before clipping."""
@@ -125,11 +218,7 @@ class Learner:
             self._masters.parameters.values(), self._config.max_grad_norm
         ).item()
         if not math.isfinite(norm):
-            self._optimiser.zero_grad(set_to_none=True)
-            raise RunError(
-                f"update {self.updates + 1}: the gradient's norm is {norm}. The weights were left "
-                "as they were; resume from the last checkpoint, or train with a lower slow.lr"
-            )
+            raise AnomalyError(f"the gradient's norm is {norm}")
         warmup = self._config.warmup
         share = min(1.0, (self.updates + 1) / warmup) if warmup else 1.0
         for group in self._optimiser.param_groups:
@@ -173,14 +262,36 @@ class Learner:
 class _TokenBatch:
     """The data of one pass as flat tensors over its N completion tokens."""
 
-    def __init__(self, data: Sequence[Datum], device: torch.device) -> None:
+    def __init__(self, data: Sequence[Datum | Lesson], device: torch.device) -> None:
         lengths = torch.tensor([len(d.token_ids) for d in data], device=device)
-
-        def per_token(values: list[float]) -> Tensor:
-            return torch.tensor(values, device=device).repeat_interleave(lengths)
-
+        self._owners = torch.arange(len(data), device=device).repeat_interleave(lengths)
+        self._data = data
         self.behaviour = torch.tensor([p for d in data for p in d.logprobs], device=device)
-        self.advantages = per_token([d.advantage for d in data])
-        self.weights = per_token([d.weight for d in data])
-        self.versions = torch.tensor([d.policy_version for d in data], device=device)
-        self.versions = self.versions.repeat_interleave(lengths)
+        self.weights = self._per_token([d.weight for d in data])
+
+    @property
+    def advantages(self) -> Tensor:
+        return self._per_token([d.advantage for d in self._data if isinstance(d, Datum)])
+
+    def largest(self, values: Tensor) -> list[float]:
+        """For each rollout the largest of [N] values, which are not negative."""
+        found = values.new_zeros(len(self._data)).scatter_reduce(0, self._owners, values, "amax")
+        largest: list[float] = found.tolist()
+        return largest
+
+    def not_finite(self, suspects: Mapping[str, Tensor]) -> AnomalyError:
+        """Blames the first of some [N] tensors that is not finite somewhere."""
+        for name, values in suspects.items():
+            owners = self._owners[~values.isfinite()].unique().tolist()
+            if blamed := [self._data[owner].source for owner in owners]:
+                return AnomalyError(_NOT_FINITE.format(name), blamed)
+        return AnomalyError(_NOT_FINITE.format("loss"))  # finite terms add up to infinity
+
+    def _per_token(self, values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, device=self._owners.device)[self._owners]
+
+
+def _refuse_non_finite(data: Sequence[Datum] | Sequence[Lesson]) -> None:
+    """A ratio would hide it: where a log-probability at sampling is -inf, it is capped like any."""
+    if blamed := [d.source for d in data if not all(map(math.isfinite, d.logprobs))]:
+        raise AnomalyError(_NOT_FINITE.format("log-probability at sampling"), blamed)

@@ -37,11 +37,24 @@ _EXAMPLES = ("example_correct_answer", "example_answer", "possible_answer")
 """Where datasets that accept many answers, and have no reference, keep one that is right."""
 
 
+_REFUSED = {
+    "codeio": (
+        'it runs the programs of its rows in this process: take the task "codeio", whose '
+        "programs are the same and run in a sandbox"
+    ),
+    "composite": (
+        "the scorers of its parts would be shown answers unscreened: give every part a task of its "
+        "own, and mix them as [[stages.mix]] does"
+    ),
+}
+"""Datasets that would run what nobody has read, each with the reason and what to take instead."""
+
+
 class ReasoningGymOptions(Section):
     """Options of the task "reasoning_gym"."""
 
     dataset: str
-    """Any dataset of reasoning-gym, by its name there."""
+    """Any dataset of reasoning-gym but "codeio" and "composite", by its name there."""
     params: dict[str, Any] = Field(default_factory=dict)
     """The dataset's own parameters, except ``size`` and ``seed``."""
     train: Positive = 1024
@@ -64,10 +77,10 @@ class ReasoningGym(Task):
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise InputError(
                 f"task.dataset: reasoning-gym has no dataset {name!r}; {hint}"
-                f"Allowed: {', '.join(sorted(DATASETS))}"
+                f"Allowed: {', '.join(sorted(DATASETS.keys() - _REFUSED.keys()))}"
             )
         dataset_class, config_class = DATASETS[name]
-        _refuse_unscreened(name, dataset_class)
+        _refuse_unsafe(name, dataset_class)
         # Few distinct questions, as in sums of single digits, repeat themselves: draw some more.
         self._draws = 4 * (options.train + options.validation + options.test) + 64
         self._config = _dataset_config(name, config_class, options, size=self._draws)
@@ -153,8 +166,11 @@ def _safe_score(dataset: Any, answer: str, entry: dict[str, Any]) -> float:
         return math.nan
 
 
-def _refuse_unscreened(name: str, dataset_class: type) -> None:
-    """Refuse a scorer that evaluates answers unscreened, as a newer version may bring one."""
+def _refuse_unsafe(name: str, dataset_class: type) -> None:
+    """Refuse a dataset that runs programs of others, and a scorer that evaluates answers
+    unscreened, as a newer version may bring one."""
+    if name in _REFUSED:
+        raise InputError(f"task.dataset: {name!r} of reasoning-gym is refused: {_REFUSED[name]}")
     names = set(dataset_class.score_answer.__code__.co_names)  # type: ignore[attr-defined]
     if name not in SCREENS and (found := sorted(names & EVALUATORS)):
         raise InputError(

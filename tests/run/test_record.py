@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fastslow.errors import InputError
-from fastslow.report.summary import read_run
+from fastslow.run.record import read_run
 from fastslow.types import Context
 
 Make = Callable[..., Any]

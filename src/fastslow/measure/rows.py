@@ -8,6 +8,8 @@ from typing import Any
 
 from fastslow.curriculum import Curriculum
 from fastslow.fast.protocol import Evolution
+from fastslow.measure.accuracy import mean_at_k, pass_at_k
+from fastslow.measure.diversity import distinct, distinct_correct
 from fastslow.slow.advantages import has_signal
 from fastslow.types import Group, Rollout
 
@@ -42,6 +44,30 @@ def evolution_measures(evolution: Evolution) -> dict[str, Any]:
         "population/size": len(evolution.population.candidates),
         "score/best": evolution.population.best.mean,
     }
+
+
+def evaluation_measures(groups: Sequence[Group]) -> dict[str, Any]:
+    """Accuracy (mean@k) with its interval over problems, pass@k, and how diverse completions are.
+
+    pass@k is given for powers of two up to the smallest number of rollouts of a problem.
+    """
+    scores = [group.rewards for group in groups]
+    texts = [[rollout.completion.text for rollout in group.rollouts] for group in groups]
+    accuracy = mean_at_k(scores)
+    measures: dict[str, Any] = {
+        "accuracy": accuracy.value,
+        "accuracy/low": accuracy.low,
+        "accuracy/high": accuracy.high,
+        "n": sum(map(len, scores)),
+    }
+    k = 2
+    while k <= min(map(len, scores)):
+        measures[f"pass@{k}"] = pass_at_k(scores, k).value
+        k *= 2
+    if max(map(len, scores)) > 1:
+        measures["distinct/completions"] = distinct(texts)
+        measures["distinct/correct"] = distinct_correct(texts, scores)
+    return measures
 
 
 def count_tokens(rollouts: Sequence[Rollout]) -> int:

@@ -1,0 +1,1 @@
+"""What is measured of policies, contexts and runs."""

@@ -1,0 +1,38 @@
+"""Batches that could not be trained on, kept to be studied: ``anomalies/`` in a run's folder.
+
+``slow_NNNNNN.json`` says of which step, why, and which rollouts are to blame;
+``slow_NNNNNN.parquet`` holds all rollouts of the batch, in the form of the rollout store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fastslow.run import disk
+from fastslow.run.rollouts import write_rollouts
+from fastslow.run.serial import dumps
+from fastslow.slow.anomalies import AnomalyError
+from fastslow.types import Problem, Rollout
+
+
+def write_anomaly(
+    folder: Path,
+    step: int,
+    cycle: int,
+    problems: Mapping[str, Problem],
+    rollouts: Sequence[Rollout],
+    anomaly: AnomalyError,
+) -> None:
+    """Write both files. Raises: OSError."""
+    folder.mkdir(exist_ok=True)
+    path = write_rollouts(folder, "slow", step, cycle, problems, rollouts)
+    told = {"step": step, "cycle": cycle, "cause": str(anomaly), "rollouts": anomaly.rollouts}
+    disk.write_text(path.with_suffix(".json"), dumps(told) + "\n")
+
+
+def forget_anomalies(folder: Path, after: int) -> None:
+    """Remove what was written of steps after ``after``."""
+    for path in folder.glob("slow_*"):
+        if int(path.stem.split("_")[1]) > after:
+            path.unlink()

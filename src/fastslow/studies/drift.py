@@ -1,0 +1,98 @@
+"""KL to the base policy at matched reward (paper: up to 70 % lower for FST).
+
+RL and FST, with the exact KL(pi_train || pi_base) at every evaluation, in nats per token. The
+ratio is read at the highest reward that both reach, each under the context it is meant to be used
+with. The study sets ``eval.drift``: set it in the configuration as well and it shares its runs
+with the others.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from fastslow.config import Method
+from fastslow.measure.matched import drift_ratio
+from fastslow.run.record import RunRecord
+from fastslow.studies.claims import NoReading, Reading
+from fastslow.studies.figures import Line, line_panel
+from fastslow.studies.measured import evaluations, identity
+from fastslow.studies.plan import Plan
+from fastslow.studies.study import Conclusion, Evidence, Setup, Study, StudySettings
+
+ROLES: tuple[Method, ...] = ("rl", "fst")
+
+KINDS = ("exact", "k1", "k3", "sequence")
+
+SHOWN = ("context", "step", "accuracy", "entropy", *(f"drift/{kind}" for kind in KINDS))
+"""Measures of an evaluation that make a row."""
+
+
+class Settings(StudySettings):
+    """``[study]`` of drift."""
+
+    ratio: Annotated[float, Field(gt=0)] = 0.3
+    """FST's KL as a share of RL's, at most, for the claim to hold."""
+
+
+def plan(setup: Setup[Settings]) -> Plan:
+    changes = {"eval": {"drift": True}}
+    return Plan(
+        tuple(
+            setup.run(role, role, seed, changes) for seed in setup.settings.seeds for role in ROLES
+        )
+    )
+
+
+def conclude(evidence: Evidence[Settings]) -> Conclusion:
+    limit = evidence.setup.settings.ratio
+    claim = evidence.claim(
+        f"at matched reward FST's KL to the base is at most {limit:.0%} of RL's",
+        "at most",
+        limit,
+        ("fst", "rl"),
+        _ratio,
+        is_ratio=True,
+    )
+    rows = [
+        {**identity(role, run), **{key: row[key] for key in SHOWN if key in row}}
+        for role in ROLES
+        for run in evidence.of(role)
+        for context in dict.fromkeys(["seed", run.trained_context])
+        for row in evaluations(run, context)
+        if "drift/exact" in row
+    ]
+    panel = line_panel(
+        "Reward against drift",
+        "KL to the base policy (nats per token)",
+        "accuracy",
+        {role: [_line(run) for run in evidence.of(role)] for role in ROLES},
+    )
+    return Conclusion(rows, [claim], [panel])
+
+
+def _ratio(fst: RunRecord, rl: RunRecord) -> Reading | NoReading:
+    points, other = _points(fst), _points(rl)
+    if not points or not other:
+        return NoReading("a run has no evaluation with drift")
+    matched = drift_ratio(points, other)
+    if matched is None:
+        return NoReading("there is no reward above their start that both reach")
+    if matched.at_highest <= 0:
+        return NoReading("FST reached that reward before its weights moved")
+    return Reading(matched.at_highest)
+
+
+def _points(run: RunRecord) -> list[tuple[float, float]]:
+    """(accuracy, drift) of a run's evaluations."""
+    rows = [row for row in evaluations(run) if "drift/exact" in row]
+    return [(row["accuracy"], row["drift/exact"]) for row in rows]
+
+
+def _line(run: RunRecord) -> Line:
+    points = _points(run)
+    return [drift for _, drift in points], [accuracy for accuracy, _ in points]
+
+
+STUDY = Study(Settings, plan, conclude)

@@ -1,0 +1,152 @@
+"""Running a plan: finished runs are reused, unfinished ones resumed, missing ones trained.
+
+A run that fails is told and the others go on; those that begin from it are passed over. An
+interruption ends everything, and leaves everything to be gone on with.
+"""
+
+from __future__ import annotations
+
+import statistics
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fastslow import config as configuration
+from fastslow import training
+from fastslow.config import RunConfig
+from fastslow.errors import FastslowError, InputError
+from fastslow.interruption import InterruptedRunError
+from fastslow.run import checkpoint as checkpoints
+from fastslow.run.folder import CHECKPOINTS, CONFIG
+from fastslow.run.record import RunRecord, read_run
+from fastslow.run.timing import clock
+from fastslow.studies.cost import most_rollouts
+from fastslow.studies.plan import Key, Plan, RunSpec
+
+Status = Literal["finished", "unfinished", "to train"]
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Outcome:
+    """What became of a plan.
+
+    Attributes:
+        finished: runs by role and seed.
+        missing: why something is not there, by what it is.
+    """
+
+    finished: dict[Key, RunRecord] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+def execute(plan: Plan, say: Say, console: bool) -> Outcome:
+    """Run whatever of ``plan`` is not finished yet, in its order.
+
+    Raises:
+        InterruptedRunError: a run was asked to stop, and is saved.
+    """
+    outcome = Outcome()
+    for number, spec in enumerate(plan.runs, start=1):
+        name = f"{spec.role}, seed {spec.config.seed}"
+        place = f"[{number}/{len(plan.runs)}] {name}"
+        if spec.after is not None and spec.after.key not in outcome.finished:
+            outcome.missing[name] = f"begins from {spec.after.path.name}, which is missing"
+            say(f"{place}: {outcome.missing[name]}")
+            continue
+        try:
+            before = status(spec)
+            cost = "" if before == "finished" else _cost(plan.runs[number - 1 :], outcome)
+            say(f"{place}: {_DOING[before]} {spec.path}{cost}")
+            _complete(spec, before, console)
+            outcome.finished[spec.key] = read_run(spec.path)
+        except InterruptedRunError:
+            raise
+        except Exception as error:  # whatever broke this run, the others may do better
+            outcome.missing[name] = message(error)
+            say(f"{place}: failed: {outcome.missing[name]}")
+    return outcome
+
+
+def message(error: Exception) -> str:
+    """What to tell of an error that stopped one run and not the study."""
+    if isinstance(error, FastslowError):
+        return str(error)
+    traceback.print_exception(error)  # nobody foresaw it: whoever mends it needs the place
+    return f"{type(error).__name__}: {error}"
+
+
+_DOING: dict[Status, str] = {
+    "finished": "reuses",
+    "unfinished": "goes on with",
+    "to train": "trains",
+}
+
+
+def status(spec: RunSpec) -> Status:
+    """How far the folder of a run has come.
+
+    A run is finished if its last checkpoint is of its last step, and all evaluations of that step
+    are there. Raises: InputError if the folder holds another run or cannot be read.
+    """
+    path = spec.path
+    if not (path / CONFIG).is_file():
+        return "to train"
+    _refuse_another(spec, configuration.load(path / CONFIG))
+    saved = checkpoints.latest(path / CHECKPOINTS)
+    if saved is None or saved.state.step < spec.config.total_steps:
+        return "unfinished"
+    return "finished" if _is_evaluated(spec.config, read_run(path)) else "unfinished"
+
+
+def _refuse_another(spec: RunSpec, found: RunConfig) -> None:
+    """A digest does not say what defaults were: the file does."""
+    aside = {"name", "log"} | ({"model"} if spec.after is not None else set())
+    wanted, there = (config.model_dump(exclude=aside) for config in (spec.config, found))
+    if wanted != there:
+        keys = ", ".join(key for key in wanted if wanted[key] != there[key])
+        raise InputError(
+            f"{spec.path / CONFIG}: says otherwise in {keys} than the study, though their digests "
+            "are one: defaults have changed since it was trained. Move the folder away"
+        )
+
+
+def _is_evaluated(config: RunConfig, run: RunRecord) -> bool:
+    if not config.eval.problems:
+        return True
+    there = {"seed", *(("best", "population") if config.uses_fast else ())}
+    wanted = {(task, c) for task in config.tasks for c in config.eval.contexts if c in there}
+    last = [row for row in run.rows("eval") if row["step"] == config.total_steps]
+    return wanted <= {(row["task"], row["context"]) for row in last}
+
+
+def _complete(spec: RunSpec, before: Status, console: bool) -> None:
+    if before == "to train":
+        training.train(spec.resolved, console=console)
+    elif before == "unfinished":
+        training.resume(spec.path, console=console)
+
+
+def _cost(left: Sequence[RunSpec], outcome: Outcome) -> str:
+    """What the first of the runs to come samples, and the time that all of them take, judged by
+    those that are finished."""
+    rollouts = f" (at most {most_rollouts(left[0].config):,} rollouts)"
+    costs = [(run, run.seconds / run.config.total_steps) for run in outcome.finished.values()]
+    if not costs:
+        return rollouts
+
+    def per_step(config: RunConfig) -> float:
+        alike = [cost for run, cost in costs if run.config.method == config.method]
+        return statistics.fmean(alike or [cost for _, cost in costs])
+
+    seconds = sum(per_step(s.config) * s.config.total_steps for s in left if not _is_done(s))
+    return f"{rollouts}; {clock(seconds)} of training left at most, judged by the runs before"
+
+
+def _is_done(spec: RunSpec) -> bool:
+    try:
+        return status(spec) == "finished"
+    except FastslowError:  # it will be told when its turn comes
+        return False

@@ -1,0 +1,132 @@
+"""Running out of memory, as torch and Python themselves say it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from fastslow.config import PolicyConfig, SlowConfig
+from fastslow.errors import RunError
+from fastslow.policy.local import LocalPolicy
+from fastslow.policy.memory import in_parts
+from fastslow.policy.protocol import SampleRequest
+from fastslow.types import Context, Datum
+
+TOO_MUCH = 2**62
+
+
+def ask_for_too_much() -> None:
+    torch.empty(TOO_MUCH, dtype=torch.uint8)
+
+
+def ask_python_for_too_much() -> None:
+    bytearray(TOO_MUCH)
+
+
+@pytest.mark.parametrize("exhaust", [ask_for_too_much, ask_python_for_too_much])
+def test_what_ran_out_of_memory_is_done_again_in_smaller_parts(
+    exhaust: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = []
+
+    def work(parts: int) -> str:
+        asked.append(parts)
+        if parts == 1:
+            exhaust()
+        return "done"
+
+    assert in_parts(work, "an update") == "done"
+    assert asked == [1, 2]
+    (record,) = caplog.records
+    assert record.getMessage().startswith("an update ran out of memory and is done again")
+
+
+def test_running_out_again_ends_the_run_and_says_what_to_lower() -> None:
+    with pytest.raises(RunError, match="an update ran out of memory, and again") as caught:
+        in_parts(lambda parts: ask_for_too_much(), "an update")
+    assert "`fastslow resume RUN --set slow.tokens_per_pass=...`" in str(caught.value)
+
+
+@pytest.mark.parametrize("when", [1, 2])
+def test_other_errors_come_out_unchanged(when: int) -> None:
+    def work(parts: int) -> None:
+        if parts == when:
+            torch.zeros(2) @ torch.zeros(3)
+        ask_for_too_much()
+
+    with pytest.raises(RuntimeError, match="size"):
+        in_parts(work, "an update")
+
+
+def test_a_device_without_memory_is_recognised() -> None:
+    def work(parts: int) -> int:
+        if parts == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return parts
+
+    assert in_parts(work, "sampling") == 2
+
+
+@pytest.fixture
+def policy(tiny_model_dir: Path) -> LocalPolicy:
+    return LocalPolicy(
+        AutoModelForCausalLM.from_pretrained(tiny_model_dir),
+        AutoTokenizer.from_pretrained(tiny_model_dir),
+        PolicyConfig(device="cpu", max_tokens=8, rows=4),
+        SlowConfig(tokens_per_pass=200, lr=1e-3, warmup=0),
+        trainable=True,
+    )
+
+
+def test_an_update_is_split_and_the_next_one_is_not(
+    policy: LocalPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = SampleRequest(policy.encode(Context(), "Why?"), (1, 2, 3, 4))
+    (completions,) = policy.sample([request])
+    data = [
+        Datum(c.prompt_ids, c.token_ids, c.logprobs, 1.0, 0.01, c.policy_version)
+        for c in completions
+    ]
+    engine, base = policy._engine, policy._base_engine
+    assert base is not None
+    budgets = []
+
+    def passes(*arguments: Any, **options: Any) -> Any:
+        budgets.append((engine.tokens_per_pass, base.tokens_per_pass))
+        if engine.tokens_per_pass > 100 and len(budgets) < 3:
+            ask_for_too_much()
+        return type(engine).passes(engine, *arguments, **options)
+
+    monkeypatch.setattr(engine, "passes", passes)
+    assert policy.update(data, "cispo")["loss"] != 0
+    assert budgets == [(200, 200), (100, 100)]
+    policy.publish()
+    assert policy.version == 1
+    policy.update(data, "cispo")
+    assert budgets[2:] == [(200, 200)]
+
+
+def test_sampling_is_split_and_counts_nothing_twice(
+    policy: LocalPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = SampleRequest(policy.encode(Context(), "Why?"), tuple(range(8)))
+    (expected,) = policy.sample([request])
+    engine, told, rows = policy._engine, [], []
+
+    def sample(prompts: Any, seeds: Any, limits: Any, at_a_time: int, on_finished: Any) -> Any:
+        rows.append(at_a_time)
+        found = type(engine).sample(engine, prompts, seeds, limits, at_a_time, on_finished)
+        if at_a_time > 2:
+            ask_for_too_much()
+        return found
+
+    monkeypatch.setattr(engine, "sample", sample)
+    (found,) = policy.sample([request], on_finished=told.append)
+    assert rows == [4, 2]
+    assert sum(told) == 8
+    assert 0 in told  # it listens still
+    assert [c.token_ids for c in found] == [c.token_ids for c in expected]
