@@ -338,7 +338,13 @@ def test_train_and_resume(
     assert outcome(folder) == outcome(runs / "rl")
     again = fastslow("resume", folder)
     assert (again.code, again.err) == (0, "")
+    refused = fastslow("resume", folder, "--set", "seed=7")
+    assert refused.code == 2
+    assert f"{folder / 'config.toml'}: seed: the run was trained with 0; found 7" in refused.err
     assert outcome(folder) == outcome(runs / "rl")
+    longer = fastslow("resume", folder, "--set", "steps=3")
+    assert (longer.code, longer.err) == (0, "")
+    assert [row["step"] for row in read_lines(folder / "metrics.jsonl")] == [0, 1, 2, 2, 3, 3]
 
 
 def test_an_interrupted_run_says_how_to_go_on(

@@ -793,6 +793,7 @@ def test_rows_have_their_fields() -> None:
             "rollouts/reused",
             "rollouts/sampled",
             "tokens/sampled",
+            "tokens/reused",
             "seconds/rollout",
             "seconds/update",
             "loss",  # and what else the policy's update measures

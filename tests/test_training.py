@@ -92,7 +92,7 @@ def test_slow_rows_hold_all_measures(fst: RunResult) -> None:
         *("step", "cycle", "phase", "time", "reward/mean", "reward/std", "groups/kept"),
         *("groups/dropped", "loss", "grad_norm", "entropy", "kl/base", "ratio/max"),
         *("logprob/mismatch", "tokens/sampled", "tokens/trained", "tokens/trained_unshared"),
-        *("rollouts/reused", "seconds/rollout", "seconds/update", "lr"),
+        *("rollouts/reused", "rollouts/sampled", "seconds/rollout", "seconds/update", "lr"),
     }
     rows = [row for row in fst.metrics() if row["phase"] == "slow"]
     assert all(set(row) == fields for row in rows)

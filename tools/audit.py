@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 PINNED = Path(__file__).parents[1] / "constraints.txt"
-PATIENCE = 300.0
+PATIENCE = 60.0
 """Seconds that the installation, and then the audit, may take."""
 
 

@@ -21,7 +21,7 @@ def write_tables(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         ),
         "## Accuracies",
         _table(
-            ["task", "problems", "base", "after FST, best context", "after FST, seed context",
+            ["task", "completions", "base", "after FST, best context", "after FST, seed context",
              "steps", "tokens", "s"],
             (_accuracy(name, known[part]) for name, known in results.items()
              for part in ("training", "evaluation") if part in known),

@@ -194,6 +194,7 @@ class FastSlowLoop:
                 "rollouts/reused": len(reused),
                 "rollouts/sampled": len(sampled),
                 "tokens/sampled": count_tokens(sampled),
+                "tokens/reused": count_tokens(reused),
                 "seconds/rollout": rolled_out - started,
                 "seconds/update": updated - rolled_out,
                 **measures,

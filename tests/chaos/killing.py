@@ -7,6 +7,7 @@ files are half written. Just before, it writes its stack down, which tells what 
 from __future__ import annotations
 
 import faulthandler
+import itertools
 import os
 import random
 import signal
@@ -43,6 +44,10 @@ PLACES = {
 """What a process does by the functions that are on its stack; the innermost one counts."""
 
 
+_SHARE = 0.8
+"""Of a whole run that a process may do, at most, before it is killed: so it takes several."""
+
+
 @dataclass(frozen=True)
 class Whole:
     """A run that nobody killed: what it came to, and what it took."""
@@ -63,13 +68,11 @@ class Killed:
 def undisturbed(config: Mapping[str, Any], folder: Path) -> Whole:
     """A run in a process of its own that nobody kills."""
     folder.mkdir()
-    counter = folder / "uses"
-    started = time.perf_counter()
-    attempt = _start(config, folder, None, counter)
-    attempt.join()
-    seconds = time.perf_counter() - started
-    assert attempt.exitcode == 0, (folder / "errors").read_text()
-    return Whole(_everything(folder / "run"), seconds, int(counter.read_text()))
+    process = _start(config, folder, None, folder / "measures")
+    process.join()
+    assert process.exitcode == 0, (folder / "errors").read_text()
+    seconds, uses = (folder / "measures").read_text().split()
+    return Whole(_everything(folder / "run"), float(seconds), int(uses))
 
 
 def killed_until_done(
@@ -78,22 +81,24 @@ def killed_until_done(
     """The same run, killed at random moments until it ends before it is."""
     folder.mkdir()
     places: list[str] = []
-    while True:
+    for attempt in itertools.count():
         by_use = rng.random() < 0.5
-        stack = folder / f"stack{len(places)}"
-        use = rng.randrange(whole.file_uses) if by_use else None
+        stack = folder / f"stack{attempt}"
+        use = rng.randrange(int(_SHARE * whole.file_uses)) if by_use else None
         process = _start(config, folder, use, stack)
-        process.join(None if by_use else rng.uniform(0, whole.seconds))
+        process.join(None if by_use else rng.uniform(0, _SHARE * whole.seconds))
         if process.exitcode is None:
             if stack.exists():
                 os.kill(process.pid, signal.SIGUSR1)
                 time.sleep(0.002)
             process.kill()
             process.join()
-        if process.exitcode != -signal.SIGKILL:
+        if process.exitcode >= 0:
             done = process.exitcode == 0
             return Killed(tuple(places), done and _everything(folder / "run") == whole.outcome)
-        places.append(_place(stack))
+        if process.exitcode == -signal.SIGKILL:  # and not of writing its stack down, as happens
+            places.append(_place(stack))
+    raise AssertionError("unreachable")
 
 
 def _everything(run: Path) -> dict[str, Any]:
@@ -112,6 +117,7 @@ def _work(config: Mapping[str, Any], folder: Path, use: int | None, stack: Path)
     """Begin the run, or go on with it; with ``use``, no further than that use of files."""
     from fastslow.training import resume, train
 
+    started = time.perf_counter()
     errors = os.open(folder / "errors", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(errors, 2)
     with stack.with_suffix(".new").open("w") as file:
@@ -123,7 +129,7 @@ def _work(config: Mapping[str, Any], folder: Path, use: int | None, stack: Path)
         else:
             train(config, console=False)
         if use is None:
-            file.write(str(uses()))
+            file.write(f"{time.perf_counter() - started} {uses()}")
 
 
 def _die(file: Any) -> None:

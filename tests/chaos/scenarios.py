@@ -14,21 +14,21 @@ def scenarios(model: Path, task: str) -> dict[str, dict[str, Any]]:
     """Configurations by name; their folders are set by whoever runs them."""
 
     def config(**changes: Any) -> dict[str, Any]:
-        return tiny_config(model, task, Path("runs"), **{"steps": 6, **changes})
+        return tiny_config(model, task, Path("runs"), **changes)
 
     mixed = config(log=OFTEN, slow={"problems": 3})
     del mixed["task"], mixed["steps"]
     graphs = {"name": "star_graph", "d": 2, "nodes": 40, "train": 12, "validation": 4}
     mixed["stages"] = [
         {"steps": 2, "task": graphs},
-        {"steps": 4, "mix": [{"weight": 2, "task": {"name": task}}, {"task": graphs}]},
+        {"steps": 3, "mix": [{"weight": 2, "task": {"name": task}}, {"task": graphs}]},
     ]
     return {
         "fst": config(),
         "fst, a checkpoint a step": config(log=OFTEN),
         "rl on adapters": config(method="rl", slow={"lora": {"rank": 2}}, log=OFTEN),
         "distill": config(method="distill", log=OFTEN),
-        "contexts only": config(method="fast", steps=8),
+        "contexts only": config(method="fast", steps=6),
         "bfloat16, no kl": config(policy={"dtype": "bfloat16"}, slow={"kl": 0}, log=OFTEN),
         "stages and a mix": mixed,
     }

@@ -45,7 +45,7 @@ class Handler(BaseHTTPRequestHandler):
         status, body = self.server.reply()
         if status == SLOW:
             status = 200
-            time.sleep(0.6)
+            time.sleep(1.0)
         try:
             self.send_response(status)
             self.end_headers()
@@ -85,9 +85,9 @@ def config(tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     )
 
 
-def asking(config: dict[str, Any], server: Server, name: str = "run") -> dict[str, Any]:
-    reflection = {"model": "m", "url": server.url, "timeout": 0.3, "retries": 0}
-    return {**config, "name": name, "fast": {**config["fast"], "reflection": reflection}}
+def asking(config: dict[str, Any], server: Server, **options: Any) -> dict[str, Any]:
+    reflection = {"model": "m", "url": server.url, "retries": 0, **options}
+    return {**config, "fast": {**config["fast"], "reflection": reflection}}
 
 
 def failed(result: RunResult) -> list[int]:
@@ -106,12 +106,11 @@ def proposed(folder: Path) -> list[str]:
         (503, ""),
         (200, "<html>"),
         (200, '{"choices": []}'),
-        (SLOW, "{}"),
         chat("I cannot help with that."),
         chat("```\n" + "x" * 9000 + "\n```"),
-        chat("```\n\x00\x1b[2J\n```"),
+        chat("```\n\x00\x1b\n```"),
     ],
-    ids=["429", "503", "html", "no choices", "slow", "refusal", "too long", "no text"],
+    ids=["429", "503", "html", "no choices", "refusal", "too long", "no text"],
 )
 def test_a_run_goes_on_without_what_it_could_not_have(
     config: dict[str, Any], bad: Reply, caplog: pytest.LogCaptureFixture
@@ -121,6 +120,13 @@ def test_a_run_goes_on_without_what_it_could_not_have(
     assert failed(result) == [1]
     assert any("proposal" in message or "proposed" in message for message in caplog.messages)
     assert proposed(result.folder)[0] == "Write, 2."
+
+
+def test_a_run_does_not_wait_for_a_slow_server(config: dict[str, Any]) -> None:
+    with serving(*[(SLOW, "{}")] * 9) as server:
+        result = train(asking(config, server, timeout=0.1), ["steps=2"], console=False)
+    assert failed(result) == [2]
+    assert not proposed(result.folder)
 
 
 def test_a_run_goes_on_though_its_server_is_down(
@@ -140,15 +146,17 @@ def test_a_resumed_run_takes_the_same_course_and_asks_nothing_twice(
 ) -> None:
     """Though the server never gives an answer twice."""
     with serving() as server:
-        whole = train(asking(config, server, "whole"), console=False)
+        whole = train(asking(config, server), ["name=whole"], console=False)
         asked = server.asked
     with serving() as server:
-        monkeypatch.setenv("DISTURB", "45 crash")  # in the second fast phase
+        monkeypatch.setenv("DISTURB", "39 crash")  # in the second fast phase
         with pytest.raises(KeyboardInterrupt, match="broken off"):
             train(asking(config, server), console=False)
         before = server.asked
         folder = whole.folder.with_name("run")
-        assert before > len(set(proposed(folder)))  # an answer whose fast phase came to nothing
+        (saved,) = (folder / "checkpoints").iterdir()
+        kept = json.loads((saved / "state.json").read_text())["answers_bytes"]
+        assert kept < (folder / "reflections.jsonl").stat().st_size  # a phase came to nothing
         resume(folder, [f"fast.reflection.url={server.url}"], console=False)
         assert server.asked == asked
         assert before < asked

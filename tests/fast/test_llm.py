@@ -168,7 +168,7 @@ def test_a_server_that_is_down_is_given_up():
 def test_no_secret_is_ever_shown(monkeypatch):
     monkeypatch.setenv("SOME_PROVIDER_API_KEY", "another-secret")
     # The second one stands where the message is cut: not even its beginning may be left.
-    body = f"\x1b[31m {KEY} {'x' * 60} another-secret see https://user:password@host/?token=hidden"
+    body = f"\x1b[31m {KEY} {'x' * 66} another-secret see https://user:password@host/?token=hidden"
     with serving((200, body)) as server, pytest.raises(ProposalError) as caught:
         reflector(server.url, api_key_env="REFLECTION_KEY", retries=0)("?")
     message = str(caught.value)

@@ -71,6 +71,7 @@ def test_only_the_instructions_change(examples, world):
         ("```\ncut off", ""),
         ("```\ndraft\n```\n```\ncut off", ""),
         ("<think>```\nthought\n```", ""),
+        ("```\nthought\n```\n</think>\nno block", ""),
     ],
 )
 def test_instructions_are_read_from_the_last_outermost_block(answer, instructions):

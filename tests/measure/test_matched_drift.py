@@ -57,10 +57,10 @@ def test_a_run_that_drifts_a_third_as_much_at_every_reward() -> None:
 
 
 def test_levels_start_above_the_better_start() -> None:
-    found = drift_ratio([(0.2, 0.0), (0.6, 0.4)], [(0.4, 0.0), (0.6, 0.2)], count=2)
+    found = drift_ratio([(0.2, 0.0), (0.6, 0.4)], [(0.4, 0.1), (0.6, 0.2)], count=2)
     assert found is not None
     assert found.levels == pytest.approx((0.5, 0.6))
-    assert found.ratios == pytest.approx((3.0, 2.0))
+    assert found.ratios == pytest.approx((2.0, 2.0))
 
 
 def test_the_lowest_ratio_and_that_at_the_top() -> None:
@@ -71,7 +71,7 @@ def test_the_lowest_ratio_and_that_at_the_top() -> None:
 def test_no_reward_in_common() -> None:
     flat, rising = [(0.1, 0.0), (0.1, 0.5)], [(0.1, 0.0), (0.5, 0.5)]
     assert drift_ratio(flat, rising) is None
-    assert drift_ratio(rising, [(0.6, 0.0), (0.9, 0.1)]) is None
+    assert drift_ratio(rising, [(0.6, 0.1), (0.9, 0.2)]) is None
 
 
 def test_levels_reached_without_drift_have_no_ratio() -> None:

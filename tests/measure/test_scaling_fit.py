@@ -105,14 +105,15 @@ def test_the_reward_before_training_may_be_given() -> None:
     found = identified(c[1:], rewards[1:], r0=0.05)
     assert found.r0 == 0.05
     assert found.asymptote.value == pytest.approx(0.6, abs=1e-3)
-    assert identified(c[1:], rewards[1:]).r0 == rewards[1]
+    first = identified(c[1:], rewards[1:], skip=0.0)
+    assert (first.r0, first.asymptote.n) == (rewards[1], 24)
 
 
 def test_a_rise_that_was_over_at_once_still_has_an_asymptote() -> None:
-    c, rewards = curve(0.0, 0.5, 10, 8.0, noise=0.02)
+    c, rewards = curve(0.2, 0.5, 10, 8.0, noise=0.02)
     found = identified(c, rewards)
     assert found.asymptote.low <= 0.5 <= found.asymptote.high
-    assert found.asymptote.high - found.asymptote.low < 0.1
+    assert found.asymptote.high - found.asymptote.low < 0.03  # a mean of 23 such rewards
     assert found.midpoint < c[1]
 
 
@@ -142,9 +143,12 @@ def test_few_points_are_refused() -> None:
     assert "0 rewards" in refusal([], [])
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_a_flat_curve_is_refused(seed: int) -> None:
-    refusal(*curve(0.3, 0.3, 1e3, 1.0, noise=0.03, seed=seed))
+def test_a_flat_curve_is_refused() -> None:
+    curves = [curve(0.3, 0.3, 1e3, 1.0, noise=0.03, seed=n) for n in range(30)]
+    fits = [fit(*some, seed=n, resamples=100) for n, some in enumerate(curves)]
+    reasons = [found.reason for found in fits if isinstance(found, Unidentified)]
+    assert len(reasons) >= 28
+    assert sum("do not rise" in reason for reason in reasons) >= 22
 
 
 def test_flat_falling_and_dead_curves_do_not_rise() -> None:
@@ -183,7 +187,9 @@ def test_a_noisy_straight_line_seldom_seems_to_bend() -> None:
     c = np.linspace(0, 1e4, 26)
     noise = np.random.default_rng(0).normal(0, 0.03, (40, 26))
     fits = [fit(c, 0.05 + 0.55 * c / 1e4 + some, resamples=100) for some in noise]
-    assert sum(isinstance(f, SigmoidFit) for f in fits) <= 5
+    reasons = [found.reason for found in fits if isinstance(found, Unidentified)]
+    assert len(reasons) >= 35
+    assert sum("a straight line explains it as well" in reason for reason in reasons) >= 25
 
 
 def test_growth_without_a_bound_is_bounded_by_the_highest_reward_alone() -> None:
@@ -197,7 +203,7 @@ def test_a_task_that_is_solved_is_no_matter_of_doubt() -> None:
 
 
 def test_an_interval_wider_than_the_rise_is_refused() -> None:
-    fits = [fit(*curve(0.05, 0.6, 5e3, 2.0, noise=0.04, seed=n), seed=n) for n in range(8)]
+    fits = [fit(*curve(0.5, 0.75, 5e3, 2.0, noise=0.02, seed=n), seed=n) for n in range(8)]
     reasons = [found.reason for found in fits if isinstance(found, Unidentified)]
     assert any("may lie anywhere from" in reason for reason in reasons)
 

@@ -428,3 +428,16 @@ def test_work_says_what_became_of_an_item() -> None:
 
 def test_files_that_were_loaded_are_known(unruly: Task) -> None:
     assert any(path.endswith("unruly.py") for path in registry.loaded_files())
+
+
+def test_a_key_in_what_is_raised_does_not_get_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_API_KEY", "sk-0123456789abcdef")
+    task, problem = Unfit(), Problem("p", "?")
+    task.grader = _quote_the_key
+    found = work(task, problem, "a")
+    assert found["failed"].startswith("it raised KeyError: 'no such key: ***")
+    assert "sk-0123456789abcdef" not in json.dumps(found)
+
+
+def _quote_the_key(_: str) -> float:
+    raise KeyError(f"no such key: {os.environ['JUDGE_API_KEY']}")

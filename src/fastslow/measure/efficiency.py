@@ -160,15 +160,13 @@ def _evaluations(run: RunRecord, context: str | None, task: str | None) -> list[
     rows = run.rows("eval")
     if task is None and rows:
         task = rows[-1]["task"]
-    wanted = {context or run.trained_context}
-    return [
-        row
-        for row in rows
-        if row["task"] == task
-        # At the start there is the seed context alone, whatever comes later.
-        and row["context"]
-        in (wanted | {"seed"} if context is None and row["step"] == 0 else wanted)
-    ]
+
+    def wanted(row: Row) -> str:
+        if context is not None:
+            return context
+        return run.trained_context if row["step"] > 0 else "seed"  # there is no other at the start
+
+    return [row for row in rows if row["task"] == task and row["context"] == wanted(row)]
 
 
 def _spending(run: RunRecord) -> Iterator[tuple[Row, Samples, Samples]]:

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from fastslow.errors import InputError
+from fastslow.redaction import redact
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.registry import load_file
 from fastslow.types import Problem, Verdict
@@ -85,8 +86,9 @@ def work(task: Task, problem: Problem, completion: str | None) -> dict[str, Any]
     except SystemExit:
         return {"failed": "it called sys.exit", "trace": traceback.format_exc()}
     except Exception as error:
-        what = f"it raised {type(error).__name__}: {error}"
-        return {"failed": what[:500], "trace": traceback.format_exc()[-4000:]}
+        # What a verifier raises may quote a key that it was given.
+        what = redact(f"it raised {type(error).__name__}: {error}")
+        return {"failed": what[:500], "trace": redact(traceback.format_exc())[-4000:]}
 
 
 class Grader:
