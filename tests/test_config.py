@@ -368,11 +368,11 @@ def test_a_run_on_one_task_is_a_single_stage() -> None:
 
 
 def test_every_task_of_a_run_has_a_name_to_which_stages_return() -> None:
-    mix = [{"task": {"name": "jsonl", "path": "a"}}, {"task": LARGER, "weight": 0.5}]
+    mix = [{"task": {"name": "jsonl", "path": "a/facts.jsonl"}}, {"task": LARGER, "weight": 0.5}]
     stages = [{"task": GRAPH, "steps": 3}, {"mix": mix, "steps": 2}, {"task": GRAPH, "steps": 1}]
     config = configuration.parse({"model": "m", "stages": stages})
     first, second, third = config.all_stages
-    assert list(config.tasks) == ["star_graph", "jsonl", "star_graph-2"]
+    assert list(config.tasks) == ["star_graph", "facts", "star_graph-2"]
     assert [share.weight for share in second.shares] == [1.0, 0.5]
     assert [config.task_name(share.task) for share in second.shares] == ["jsonl", "star_graph-2"]
     assert config.task_name(third.shares[0].task) == config.task_name(first.shares[0].task)

@@ -11,11 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import resource
 import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF
 from typing import Any
 
 from tables import write_tables
@@ -148,7 +150,8 @@ def grade_known(task: Task, problems: Sequence[Problem]) -> dict[str, Any]:
 
 
 def time_verdicts(task: Task, right: Sequence[Pair], wrong: Sequence[Pair]) -> dict[str, Any]:
-    """What graders in processes of their own say of right and wrong answers, and how fast."""
+    """What graders in processes of their own say of right and wrong answers, and how fast; and the
+    processor's time for the same verdicts in this process, which other work hardly lengthens."""
     pairs, seconds = [*right, *wrong], []
     for _ in range(ROUNDS):
         with Graders(task) as graders:  # new ones: nothing that was read is remembered
@@ -156,13 +159,23 @@ def time_verdicts(task: Task, right: Sequence[Pair], wrong: Sequence[Pair]) -> d
             started = time.perf_counter()
             verdicts = graders.grade(pairs)
             seconds.append(time.perf_counter() - started)
+    started = processor_seconds()
+    for problem, completion in pairs:
+        task.grade(problem, completion)
+    alone = processor_seconds() - started
     ones = [verdict.score == 1 for verdict in verdicts]
     return {
         "verdicts": len(pairs),
         "seconds/1000_verdicts": 1000 * min(seconds) / len(pairs),
+        "processor_seconds/1000_verdicts": 1000 * alone / len(pairs),
         "right/scored_1": sum(ones[: len(right)]) / len(right),
         "wrong/scored_1": sum(ones[len(right) :]) / len(wrong),
     }
+
+
+def processor_seconds() -> float:
+    """Of this process, and of those that it started and that have ended."""
+    return sum(sum(resource.getrusage(who)[:2]) for who in (RUSAGE_SELF, RUSAGE_CHILDREN))
 
 
 def right_answer(task: Task, problem: Problem) -> str | None:

@@ -15,7 +15,7 @@ def write_tables(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         "## Verifiers",
         _table(
             ["task", "rows", "problems", "read in s", "verdicts", "s per 1,000", "a minute",
-             "right scored 1", "wrong scored 1"],
+             "processor s per 1,000", "right scored 1", "wrong scored 1"],
             (_verifier(name, known["verifier"]) for name, known in results.items()
              if "verifier" in known),
         ),
@@ -40,6 +40,7 @@ def _verifier(name: str, known: Mapping[str, Any]) -> list[str]:
         _count(known["verdicts"]),
         f"{seconds:.2f}",
         _count(round(60_000 / seconds, -2)),
+        f"{known['processor_seconds/1000_verdicts']:.2f}",
         f"{known['right/scored_1']:.1%}",
         f"{known['wrong/scored_1']:.1%}",
     ]

@@ -72,10 +72,13 @@ class TaskConfig(BaseModel):
 
     @property
     def label(self) -> str:
-        """What people call it: a task that serves many data sets goes by the data set, and one
-        that serves many environments by the environment."""
+        """What people call it: a task that serves many data sets goes by the data set or the file,
+        and one that serves many environments by the environment."""
         names = (self.options.get(key) for key in ("dataset", "environment"))
-        return next((str(name) for name in names if name is not None), self.name)
+        if known := next((str(name) for name in names if name is not None), None):
+            return known
+        path = self.options.get("path")
+        return Path(path).stem if isinstance(path, str) and Path(path).stem else self.name
 
 
 class ShareConfig(Section):

@@ -7,7 +7,6 @@ files are half written. Just before, it writes its stack down, which tells what 
 from __future__ import annotations
 
 import faulthandler
-import itertools
 import os
 import random
 import signal
@@ -76,17 +75,21 @@ def undisturbed(config: Mapping[str, Any], folder: Path) -> Whole:
 
 
 def killed_until_done(
-    config: Mapping[str, Any], folder: Path, whole: Whole, rng: random.Random
+    config: Mapping[str, Any], folder: Path, whole: Whole, rng: random.Random, most: int
 ) -> Killed:
-    """The same run, killed at random moments until it ends before it is."""
+    """The same run, killed at random moments until it ends before it is, ``most`` times at most."""
     folder.mkdir()
     places: list[str] = []
-    for attempt in itertools.count():
-        by_use = rng.random() < 0.5
-        stack = folder / f"stack{attempt}"
+    attempts = 0
+    while True:
+        attempts += 1
+        stack = folder / f"stack{attempts}"
+        spared = len(places) == most
+        by_use = rng.random() < 0.5 and not spared
         use = rng.randrange(int(_SHARE * whole.file_uses)) if by_use else None
         process = _start(config, folder, use, stack)
-        process.join(None if by_use else rng.uniform(0, _SHARE * whole.seconds))
+        waits = by_use or spared
+        process.join(None if waits else rng.uniform(0, _SHARE * whole.seconds))
         if process.exitcode is None:
             if stack.exists():
                 os.kill(process.pid, signal.SIGUSR1)
@@ -98,7 +101,6 @@ def killed_until_done(
             return Killed(tuple(places), done and _everything(folder / "run") == whole.outcome)
         if process.exitcode == -signal.SIGKILL:  # and not of writing its stack down, as happens
             places.append(_place(stack))
-    raise AssertionError("unreachable")
 
 
 def _everything(run: Path) -> dict[str, Any]:
