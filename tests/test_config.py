@@ -374,9 +374,9 @@ def test_every_task_of_a_run_has_a_name_to_which_stages_return() -> None:
     first, second, third = config.all_stages
     assert list(config.tasks) == ["star_graph", "facts", "star_graph-2"]
     assert [share.weight for share in second.shares] == [1.0, 0.5]
-    assert [config.task_name(share.task) for share in second.shares] == ["jsonl", "star_graph-2"]
+    assert [config.task_name(share.task) for share in second.shares] == ["facts", "star_graph-2"]
     assert config.task_name(third.shares[0].task) == config.task_name(first.shares[0].task)
-    assert config.run_name == "fst-star_graph+jsonl-star_graph-seed0"
+    assert config.run_name == "fst-star_graph+facts-star_graph-seed0"
     assert config.total_steps == 6
 
 
@@ -385,7 +385,7 @@ def test_a_run_is_named_by_what_it_is() -> None:
     data = changed("task", {"name": "my/task.py:Mine"})
     assert configuration.parse(data, ["seed=2"]).run_name == "fst-my_task.py_Mine-seed2"
     assert configuration.parse(MINIMAL, ["name=mine"]).run_name == "mine"
-    for served in ({"dataset": "gsm8k"}, {"environment": "gsm8k"}):
+    for served in ({"dataset": "gsm8k"}, {"environment": "gsm8k"}, {"path": "a/gsm8k.jsonl"}):
         config = configuration.parse(changed("task", {"name": "any", **served}))
         assert config.run_name == "fst-gsm8k-seed0"
 
