@@ -367,7 +367,7 @@ def test_memory_does_not_grow_with_the_batch(
         sequences = fst_shaped(**shape, sizes=(20, 4, 5), vocabulary=VOCABULARY)
         runner = engine(build("llama"), 40)
         with peak_memory() as peaks:
-            for _, scores, _ in runner.passes(sequences, 1.0):
+            for _, scores, *_ in runner.passes(sequences, 1.0):
                 scores.logprobs.sum().backward()
         return peaks[0]
 
