@@ -27,6 +27,7 @@ from fastslow.policy.protocol import Drift, SampleRequest
 from fastslow.run.observer import Phase
 from fastslow.run.state import LoopState
 from fastslow.seeding import derive_seed
+from fastslow.session import Session
 from fastslow.tasks.protocol import Task
 from fastslow.types import (
     Candidate,
@@ -327,16 +328,19 @@ def world(
         )
         stages.append(Stage(names, order, start, start := start + steps))
     optimizer: Any = FixedContexts(script, contexts) if contexts else gepa(config)
-    loop = FastSlowLoop(
+    session = Session(
         config=config,
         curriculum=curriculum,
-        stages=stages,
         policy=policy,
-        optimizer=optimizer if config.uses_fast else None,
         seed_context=seed_context,
         observer=Recorder(script),
-        checkpoint=lambda: script.note("checkpoint"),
         interruption=lambda: None,
+    )
+    loop = FastSlowLoop(
+        session=session,
+        stages=stages,
+        optimizer=optimizer if config.uses_fast else None,
+        checkpoint=lambda: script.note("checkpoint"),
     )
     return World(loop, script, policy)
 
@@ -963,7 +967,7 @@ def test_once_it_is_asked_to_stop_nothing_more_is_sampled() -> None:
     def stop() -> None:
         raise StoppedError
 
-    this.loop.interruption = stop
+    this.loop.session.interruption = stop
     with pytest.raises(StoppedError):
         this.run()
     assert not this.script.all("sample")

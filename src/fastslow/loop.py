@@ -13,34 +13,28 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fastslow.config import RunConfig
-from fastslow.curriculum import Curriculum
 from fastslow.data import BatchOrder
+from fastslow.evaluation import evaluate
 from fastslow.fast.protocol import ContextOptimizer, FastPhase, Pair
-from fastslow.measure.drift import drift_measures
 from fastslow.measure.rows import (
     count_tokens,
-    evaluation_measures,
     evolution_measures,
     reward_measures,
     task_measures,
 )
-from fastslow.policy.protocol import Policy
 from fastslow.rollouts import (
     Ask,
     group_by_problem,
     left_out,
     plan_rollouts,
-    sample_rollouts,
     spread,
 )
-from fastslow.run.observer import Observer, Phase
 from fastslow.run.state import LoopState
-from fastslow.seeding import derive_seed
+from fastslow.session import Session
 from fastslow.slow.advantages import training_data
 from fastslow.slow.anomalies import AnomalyError, stop_if_lost
 from fastslow.slow.distillation import lessons
-from fastslow.types import Context, Group, Problem, Rollout
+from fastslow.types import Group, Problem, Rollout
 
 
 @dataclass(frozen=True)
@@ -61,34 +55,32 @@ class FastSlowLoop:
     the same way, bit for bit: ``Policy.publish`` comes before.
 
     Attributes:
-        curriculum: all tasks of the run.
+        session: the policy, the tasks, and who is told.
         stages: in order, without gaps.
         optimizer: the fast learner; None for plain RL.
         checkpoint: saves the state that the observer was told last, with the policy's weights.
-        interruption: called where nothing is half done; raises if somebody asked the run to stop.
     """
 
-    config: RunConfig
-    curriculum: Curriculum
+    session: Session
     stages: Sequence[Stage]
-    policy: Policy
     optimizer: ContextOptimizer | None
-    seed_context: Context
-    observer: Observer
     checkpoint: Callable[[], None]
-    interruption: Callable[[], None]
+
+    def __post_init__(self) -> None:
+        self.config = self.session.config
+        self.policy = self.session.policy
 
     def run(self, state: LoopState) -> LoopState:
         """Go on from ``state`` to the end of the last stage."""
-        self.observer.on_state(state)
+        self.session.observer.on_state(state)
         for stage in self.stages:
             while state.step < stage.stop:
                 self._evaluate_if_due(state, stage)
                 state = self._next(state, stage)
-                self.observer.on_state(state)
+                self.session.observer.on_state(state)
                 if self._checkpoint_due(state, stage):
                     self.checkpoint()
-        self.evaluate(state, [task for stage in self.stages for task in stage.tasks])
+        self._evaluate(state, self.stages)
         return state
 
     def _next(self, state: LoopState, stage: Stage) -> LoopState:
@@ -113,6 +105,7 @@ class FastSlowLoop:
     ) -> LoopState:
         """Evolve the population on the problems of the coming batches, theta standing still."""
         assert self.optimizer is not None
+        session = self.session
         started, before = time.perf_counter(), state.population.contexts
         anchors = {p.id: p for batch in batches for p in batch}
         fair = [p for p in anchors.values() if not any(c.shows(p) for c in before)]
@@ -120,12 +113,16 @@ class FastSlowLoop:
             return state
         total, sampled = self.optimizer.most_calls(len(fair)), list[Rollout]()
 
-        def evaluate(pairs: Sequence[Pair]) -> list[Rollout]:
+        def score(pairs: Sequence[Pair]) -> list[Rollout]:
             asks = [
-                Ask(problem, context, self._seed("fast", state.cycle, problem.id, context.digest))
+                Ask(
+                    problem,
+                    context,
+                    session.seed("fast", state.cycle, problem.id, context.digest),
+                )
                 for problem, context in pairs
             ]
-            sampled.extend(rollouts := self._sample("fast", asks, len(sampled), total))
+            sampled.extend(rollouts := session.sample("fast", asks, len(sampled), total))
             return rollouts
 
         evolution = self.optimizer.evolve(
@@ -134,21 +131,21 @@ class FastSlowLoop:
                 population=state.population,
                 anchors=fair,
                 pool=stage.order.pool,
-                evaluate=evaluate,
-                demonstrate=self.curriculum.demonstrate,
+                evaluate=score,
+                demonstrate=session.curriculum.demonstrate,
                 count_tokens=self.policy.count_tokens,
-                seed=self._seed("evolve", state.cycle),
+                seed=session.seed("evolve", state.cycle),
             )
         )
-        self._tell_rollouts("fast", state, [*fair, *stage.order.pool], sampled)
-        self.observer.on_evolution(state.step, state.cycle, evolution)
+        session.tell_rollouts("fast", state, [*fair, *stage.order.pool], sampled)
+        session.observer.on_evolution(state.step, state.cycle, evolution)
         seconds = time.perf_counter() - started
         measures = {
             **evolution_measures(evolution),
             "rollouts/sampled": len(sampled),
             "tokens/sampled": count_tokens(sampled),
         }
-        self._tell("fast", state, {**measures, "seconds/fast": seconds})
+        session.tell("fast", state, {**measures, "seconds/fast": seconds})
         reusable = evolution.rollouts if self.config.reuses_rollouts else {}
         kept = set(evolution.population.digests)
         rollouts = {
@@ -160,16 +157,16 @@ class FastSlowLoop:
 
     def _slow_step(self, state: LoopState, batch: Sequence[Problem]) -> LoopState:
         """G rollouts of every problem over the population, one advantage each, one update."""
-        started = time.perf_counter()
+        session, started = self.session, time.perf_counter()
         distills = self.config.method == "distill"
         reused, asks = plan_rollouts(
             batch,
-            (self.seed_context,) if distills else state.population.contexts,
+            (session.seed_context,) if distills else state.population.contexts,
             self.config.slow.group,
             state.rollouts,
-            lambda *place: self._seed("slow", state.step, *place),
+            lambda *place: session.seed("slow", state.step, *place),
         )
-        sampled = self._sample("slow", asks, 0, len(asks))
+        sampled = session.sample("slow", asks)
         missing = left_out(sampled)
         whole = [problem for problem in batch if problem.id not in missing]
         groups = group_by_problem(whole, [*reused, *sampled])
@@ -183,13 +180,13 @@ class FastSlowLoop:
         updated = time.perf_counter()
 
         done = replace(state, step=state.step + 1, skipped=state.skipped + 1 if anomaly else 0)
-        self._tell_rollouts("slow", done, batch, [*reused, *sampled])
-        self._tell(
+        session.tell_rollouts("slow", done, batch, [*reused, *sampled])
+        session.tell(
             "slow",
             done,
             {
                 **reward_measures(groups),
-                **task_measures(groups, self.curriculum),
+                **task_measures(groups, session.curriculum),
                 **({"problems/left_out": len(missing)} if missing else {}),
                 "rollouts/reused": len(reused),
                 "rollouts/sampled": len(sampled),
@@ -202,7 +199,7 @@ class FastSlowLoop:
         )
         if anomaly is not None:
             by_id = {problem.id: problem for problem in batch}
-            self.observer.on_anomaly(done.step, done.cycle, by_id, [*reused, *sampled], anomaly)
+            session.observer.on_anomaly(done.step, done.cycle, by_id, [*reused, *sampled], anomaly)
             stop_if_lost(anomaly, done.step, done.skipped, self.config.slow.max_skipped)
         return done
 
@@ -224,51 +221,10 @@ class FastSlowLoop:
     def _evaluate_if_due(self, state: LoopState, stage: Stage) -> None:
         done = state.step - stage.start
         if done % (self.config.eval.every or self.config.fast.every) == 0:
-            begun = [other for other in self.stages if other.start <= state.step]
-            self.evaluate(state, [task for other in begun for task in other.tasks])
+            self._evaluate(state, [other for other in self.stages if other.start <= state.step])
 
-    def evaluate(self, state: LoopState, tasks: Sequence[str]) -> None:
-        """Accuracy (mean@k) on some tasks, under each context that ``[eval]`` names, and what else
-        the completions tell of the policy."""
-        settings, population = self.config.eval, state.population
-        choices: dict[str, tuple[Context, ...]] = {"seed": (self.seed_context,)}
-        if self.config.uses_fast and state.step > 0:
-            choices |= {"best": population.contexts[:1], "population": population.contexts}
-        names = [name for name in settings.contexts if name in choices]
-        for task in dict.fromkeys(tasks):
-            problems = self.curriculum.problems(task, settings.split)[: settings.problems]
-            for name in names:
-                contexts, count = choices[name], settings.samples
-                asks = plan_rollouts(
-                    problems, contexts, count, {}, lambda *place: self._seed("eval", *place)
-                )[1]
-                if not asks:
-                    continue
-                rollouts = self._sample("eval", asks, 0, len(asks))
-                self._tell_rollouts("eval", state, problems, rollouts)
-                missing = left_out(rollouts)
-                whole = [problem for problem in problems if problem.id not in missing]
-                groups = [g for g in group_by_problem(whole, rollouts) if g.rollouts]
-                if not groups:
-                    continue
-                where = {"task": task, "split": settings.split, "context": name}
-                measures = evaluation_measures(groups)
-                if settings.drift:
-                    told = [r.completion for group in groups for r in group.rollouts]
-                    measures |= drift_measures(self.policy.drift(told))
-                self._tell("eval", state, {**where, **measures})
-
-    def _sample(self, phase: Phase, asks: Sequence[Ask], done: int, total: int) -> list[Rollout]:
-        """Sample and grade, reporting progress and listening for interruptions."""
-
-        def on_finished(count: int) -> None:
-            nonlocal done
-            done += count
-            self.interruption()
-            self.observer.on_progress(phase, done, total)
-
-        self.interruption()
-        return sample_rollouts(self.policy, self.curriculum.grade, asks, on_finished)
+    def _evaluate(self, state: LoopState, stages: Sequence[Stage]) -> None:
+        evaluate(self.session, state, [task for stage in stages for task in stage.tasks])
 
     def _checkpoint_due(self, state: LoopState, stage: Stage) -> bool:
         every = self.config.log.checkpoint_every
@@ -278,21 +234,3 @@ class FastSlowLoop:
     def _between_cycles(self, state: LoopState, stage: Stage) -> bool:
         done = state.step - stage.start
         return done % self.config.fast.every == 0 or state.step == stage.stop
-
-    def _tell_rollouts(
-        self,
-        phase: Phase,
-        state: LoopState,
-        problems: Sequence[Problem],
-        rollouts: Sequence[Rollout],
-    ) -> None:
-        by_id = {problem.id: problem for problem in problems}
-        self.observer.on_rollouts(phase, state.step, state.cycle, by_id, rollouts)
-
-    def _tell(self, phase: Phase, state: LoopState, measures: dict[str, Any]) -> None:
-        self.observer.on_metrics(
-            {"step": state.step, "cycle": state.cycle, "phase": phase, **measures}
-        )
-
-    def _seed(self, *place: int | str) -> int:
-        return derive_seed(self.config.seed, *place)

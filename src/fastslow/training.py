@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fastslow import config as configuration
+from fastslow import evaluation
 from fastslow.config import EvalConfig, RunConfig, TaskConfig
 from fastslow.curriculum import Curriculum
 from fastslow.data import BatchOrder, ProblemOrder, Shares
@@ -31,6 +32,7 @@ from fastslow.run.observer import Observer
 from fastslow.run.observers import Fanout
 from fastslow.run.state import LoopState
 from fastslow.seeding import derive_seed
+from fastslow.session import Session
 from fastslow.tasks import registry
 from fastslow.types import Candidate, Context, Demonstration, Population
 
@@ -157,18 +159,9 @@ def evaluate(
             {name: registry.create(task, config.seed, source) for name, task in tasks.items()}
         )
     with Interruption() as interruption, curriculum.isolated():
-        loop = FastSlowLoop(
-            config=config,
-            curriculum=curriculum,
-            stages=(),
-            policy=policy,
-            optimizer=None,  # nothing evolves here, so no reflection model need be at hand
-            seed_context=seed_population(config).best.context,
-            observer=observer,
-            checkpoint=lambda: None,
-            interruption=interruption.check,
-        )
-        loop.evaluate(saved.state, curriculum.names)
+        seed_context = seed_population(config).best.context
+        session = Session(config, curriculum, policy, seed_context, observer, interruption.check)
+        evaluation.evaluate(session, saved.state, curriculum.names)
 
 
 def seed_population(config: RunConfig) -> Population:
@@ -282,17 +275,15 @@ def _run(
             observers.append(stack.enter_context(Console(config)))
         interruption = stack.enter_context(Interruption())
         stack.enter_context(curriculum.isolated())
-        loop = FastSlowLoop(
-            config=config,
-            curriculum=curriculum,
-            stages=stages,
-            policy=policy,
-            optimizer=optimizer,
-            seed_context=seed_population(config).best.context,
-            observer=Fanout(*observers),
-            checkpoint=lambda: _save(folder, policy),
-            interruption=interruption.check,
+        session = Session(
+            config,
+            curriculum,
+            policy,
+            seed_population(config).best.context,
+            Fanout(*observers),
+            interruption.check,
         )
+        loop = FastSlowLoop(session, stages, optimizer, lambda: _save(folder, policy))
         try:
             state = loop.run(state)
         except InterruptedRunError as stop:

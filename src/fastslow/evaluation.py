@@ -1,0 +1,63 @@
+"""Evaluations: problems that are never trained on, under contexts of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastslow.measure.drift import drift_measures
+from fastslow.measure.rows import evaluation_measures
+from fastslow.rollouts import group_by_problem, left_out, plan_rollouts
+from fastslow.run.state import LoopState
+from fastslow.session import Session
+from fastslow.types import Context, Group, Problem
+
+
+def evaluate(session: Session, state: LoopState, tasks: Sequence[str]) -> None:
+    """Accuracy (mean@k) on some tasks, under each context that ``[eval]`` names, and what else the
+    completions tell of the policy."""
+    settings = session.config.eval
+    choices = _contexts(session, state)
+    for task in dict.fromkeys(tasks):
+        problems = session.curriculum.problems(task, settings.split)[: settings.problems]
+        for name in settings.contexts:
+            if name not in choices:
+                continue
+            groups = _asked(session, state, problems, choices[name])
+            if groups:
+                where = {"task": task, "split": settings.split, "context": name}
+                session.tell("eval", state, {**where, **_measures(session, groups)})
+
+
+def _contexts(session: Session, state: LoopState) -> dict[str, tuple[Context, ...]]:
+    """What ``eval.contexts`` may name by now."""
+    choices: dict[str, tuple[Context, ...]] = {"seed": (session.seed_context,)}
+    if session.config.uses_fast and state.step > 0:
+        contexts = state.population.contexts
+        choices |= {"best": contexts[:1], "population": contexts}
+    return choices
+
+
+def _asked(
+    session: Session, state: LoopState, problems: Sequence[Problem], contexts: Sequence[Context]
+) -> list[Group]:
+    """Rollouts of each problem that could be asked."""
+    count = session.config.eval.samples
+    asks = plan_rollouts(
+        problems, contexts, count, {}, lambda *place: session.seed("eval", *place)
+    )[1]
+    if not asks:
+        return []
+    rollouts = session.sample("eval", asks)
+    session.tell_rollouts("eval", state, problems, rollouts)
+    missing = left_out(rollouts)
+    whole = [problem for problem in problems if problem.id not in missing]
+    return [group for group in group_by_problem(whole, rollouts) if group.rollouts]
+
+
+def _measures(session: Session, groups: Sequence[Group]) -> dict[str, Any]:
+    measures = evaluation_measures(groups)
+    if session.config.eval.drift:
+        told = [rollout.completion for group in groups for rollout in group.rollouts]
+        measures |= drift_measures(session.policy.drift(told))
+    return measures

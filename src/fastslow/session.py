@@ -1,0 +1,71 @@
+"""What the parts of a run share: the policy, the tasks, and whoever is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastslow.config import RunConfig
+from fastslow.curriculum import Curriculum
+from fastslow.policy.protocol import Policy
+from fastslow.rollouts import Ask, sample_rollouts
+from fastslow.run.observer import Observer, Phase
+from fastslow.run.state import LoopState
+from fastslow.seeding import derive_seed
+from fastslow.types import Context, Problem, Rollout
+
+
+@dataclass
+class Session:
+    """Samples for a run, and tells of it.
+
+    Attributes:
+        curriculum: all tasks of the run.
+        seed_context: what it begins with.
+        interruption: called where nothing is half done; raises if somebody asked the run to stop.
+    """
+
+    config: RunConfig
+    curriculum: Curriculum
+    policy: Policy
+    seed_context: Context
+    observer: Observer
+    interruption: Callable[[], None]
+
+    def sample(
+        self, phase: Phase, asks: Sequence[Ask], done: int = 0, total: int | None = None
+    ) -> list[Rollout]:
+        """Sample and grade, reporting progress and listening for interruptions.
+
+        ``done`` of ``total`` rollouts of the phase were sampled before.
+        """
+        total = len(asks) if total is None else total
+
+        def on_finished(count: int) -> None:
+            nonlocal done
+            done += count
+            self.interruption()
+            self.observer.on_progress(phase, done, total)
+
+        self.interruption()
+        return sample_rollouts(self.policy, self.curriculum.grade, asks, on_finished)
+
+    def tell_rollouts(
+        self,
+        phase: Phase,
+        state: LoopState,
+        problems: Sequence[Problem],
+        rollouts: Sequence[Rollout],
+    ) -> None:
+        by_id = {problem.id: problem for problem in problems}
+        self.observer.on_rollouts(phase, state.step, state.cycle, by_id, rollouts)
+
+    def tell(self, phase: Phase, state: LoopState, measures: dict[str, Any]) -> None:
+        self.observer.on_metrics(
+            {"step": state.step, "cycle": state.cycle, "phase": phase, **measures}
+        )
+
+    def seed(self, *place: int | str) -> int:
+        """The seed of a place in the run, unlike that of any other."""
+        return derive_seed(self.config.seed, *place)
