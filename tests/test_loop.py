@@ -1003,10 +1003,10 @@ def test_a_run_stopped_anywhere_goes_on_as_if_it_had_not_been() -> None:
             if next(places) == moment:
                 raise StoppedError
 
-        loop = replace(stopped.loop, interruption=listen)
+        stopped.loop.session.interruption = listen
         state = LoopState(0, 0, Population((Candidate(SEED_CONTEXT),)))
         try:
-            loop.run(state)
+            stopped.loop.run(state)
         except StoppedError:
             pass
         else:
