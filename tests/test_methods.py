@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from fastslow.config import EvalConfig, TaskConfig
 from fastslow.errors import InputError
 from fastslow.models import load_model, resolve
+from fastslow.run.observer import Observer
 from fastslow.run.rollouts import read_rollouts
 from fastslow.training import RunResult, evaluate, train
 from tiny_run import tiny_config, write_task
@@ -43,8 +44,8 @@ def adapter(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, task
     return train(config, console=False)
 
 
-class Rows:
-    """An observer that keeps the rows it is told."""
+class Rows(Observer):
+    """Keeps the rows it is told."""
 
     def __init__(self) -> None:
         self.rows: list[Mapping[str, Any]] = []
@@ -52,14 +53,11 @@ class Rows:
     def on_metrics(self, row: Mapping[str, Any]) -> None:
         self.rows.append(row)
 
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_: None
-
 
 def evaluated(run: RunResult, **options: Any) -> list[Mapping[str, Any]]:
-    rows: Any = Rows()
+    rows = Rows()
     evaluate(run.folder, SETTINGS, rows, **options)
-    return list(rows.rows)
+    return rows.rows
 
 
 # Evaluations.

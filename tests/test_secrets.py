@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +18,7 @@ from fastslow.run.folder import RunFolder
 from fastslow.run.jsonl import read_lines
 from fastslow.run.record import read_run
 from fastslow.run.rollouts import read_rollouts
+from http_servers import running
 from tiny_run import tiny_config, write_task
 
 SECRET = "correct-horse-battery-staple"
@@ -47,12 +47,8 @@ def server() -> Iterator[ThreadingHTTPServer]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
     server.answers = [(200, json.dumps(answer)), (401, "bad KEY"), (200, "KEY")]  # type: ignore[attr-defined]
     server.asked = 0  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with running(server):
+        yield server
 
 
 def everything_in(run: Path) -> str:

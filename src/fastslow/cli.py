@@ -40,6 +40,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a key; may be repeated."),
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run, and touch nothing.")]
 
 
 def main() -> None:
@@ -68,10 +69,7 @@ def _options(
 def train(
     config: Annotated[Path, typer.Argument(help="A TOML file.")],
     overrides: Overrides = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Show what would run, and touch nothing."),
-    ] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Train a model's weights and contexts as CONFIG says."""
     if dry_run:
@@ -150,10 +148,7 @@ def study(
     name: Annotated[str, typer.Argument(help=f"One of: {', '.join(STUDIES)}.")],
     config: Annotated[Path, typer.Argument(help="A TOML file, with a table [study] or without.")],
     overrides: Overrides = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Show what would run, and touch nothing."),
-    ] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Run one of the paper's protocols on CONFIG, or go on with it."""
     from fastslow.studies.command import describe, run_study

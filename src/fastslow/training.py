@@ -152,12 +152,7 @@ def evaluate(
     policy = build_policy(config, trainable=False)
     if not base:
         policy.load(saved.path)
-    if tasks is None:
-        curriculum = build_curriculum(config, source)
-    else:
-        curriculum = Curriculum(
-            {name: registry.create(task, config.seed, source) for name, task in tasks.items()}
-        )
+    curriculum = build_curriculum(config, source, tasks)
     with Interruption() as interruption, curriculum.isolated():
         seed_context = seed_population(config).best.context
         session = Session(config, curriculum, policy, seed_context, observer, interruption.check)
@@ -170,10 +165,13 @@ def seed_population(config: RunConfig) -> Population:
     return Population((Candidate(Context(config.context.instructions, turns)),))
 
 
-def build_curriculum(config: RunConfig, source: str = "config") -> Curriculum:
-    """Every task of the run. Raises: InputError."""
+def build_curriculum(
+    config: RunConfig, source: str = "config", tasks: Mapping[str, TaskConfig] | None = None
+) -> Curriculum:
+    """Every task of the run, or others by the names they are to have. Raises: InputError."""
+    named = config.tasks if tasks is None else tasks
     return Curriculum(
-        {name: registry.create(task, config.seed, source) for name, task in config.tasks.items()}
+        {name: registry.create(task, config.seed, source) for name, task in named.items()}
     )
 
 

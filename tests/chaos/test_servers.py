@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 
 from fastslow.run.jsonl import read_lines
 from fastslow.training import RunResult, resume, train
+from http_servers import running
 from tiny_run import outcome, tiny_config, write_task
 
 Reply = tuple[int, str]
@@ -64,17 +64,8 @@ def chat(text: str) -> Reply:
     return 200, json.dumps({"choices": [{"message": {"content": text}}]})
 
 
-@contextmanager
-def serving(*replies: Reply) -> Iterator[Server]:
-    server = Server(replies)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def serving(*replies: Reply) -> AbstractContextManager[Server]:
+    return running(Server(replies))
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 import json
 import sys
-import threading
 import time
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 
@@ -16,6 +14,7 @@ from fastslow.fast.factory import build
 from fastslow.fast.llm import make_reflector
 from fastslow.fast.proposer import ProposalError
 from fastslow.types import Context
+from http_servers import running
 
 KEY = "sk-very-secret-key"
 
@@ -60,17 +59,8 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-@contextmanager
 def serving(*replies, delay=0.0, drip=0.0):
-    server = Server(replies, delay, drip)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    return running(Server(replies, delay, drip))
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from fastslow.engine.head import CHUNK, logits_of
-from fastslow.engine.linear import linear
+from fastslow.engine.head import CHUNK, HeadGradients, logits_of
 
 TokenLogits = Callable[[slice], Tensor]
 """Logits [n, V], in fp32, from which a stretch of N completion tokens is predicted."""
@@ -82,33 +81,15 @@ class _Divergences(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, result = ctx.saved_tensors
         gradient = gradients[0]
-        to_hidden = torch.empty_like(hidden)
-        to_weight = torch.zeros_like(weight, dtype=torch.float32) if weight.requires_grad else None
-        to_bias = (
-            torch.zeros_like(bias, dtype=torch.float32)
-            if bias is not None and bias.requires_grad
-            else None
-        )
+        sums = HeadGradients(hidden, weight, bias)
         for piece in _pieces(len(hidden)):
-            states = hidden[piece]
-            logprobs = _logprobs(logits_of(states, weight, bias), ctx.temperature)
+            logprobs = _logprobs(logits_of(hidden[piece], weight, bias), ctx.temperature)
             others = _logprobs(ctx.reference(piece), ctx.temperature)
             to_logits = _log_ratios(logprobs, others, ctx.top).sub_(result[piece, None])
             to_logits *= logprobs.exp_()
             to_logits *= (gradient[piece] / ctx.temperature)[:, None]
-            to_hidden[piece] = linear(to_logits, weight.float().t())
-            if to_weight is not None:
-                to_weight.addmm_(to_logits.t(), states.float())
-            if to_bias is not None:
-                to_bias += to_logits.sum(dim=0)
-        return (
-            to_hidden,
-            None if to_weight is None else to_weight.to(weight.dtype),
-            None if to_bias is None else to_bias.to(bias.dtype),
-            None,
-            None,
-            None,
-        )
+            sums.add(piece, to_logits)
+        return *sums.all(), None, None, None
 
 
 def _log_ratios(logprobs: Tensor, others: Tensor, top: int | None) -> Tensor:

@@ -93,41 +93,57 @@ class _Scores(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, rows, targets, normalisers = ctx.saved_tensors
         gradient = gradients[0]
-        to_hidden = torch.empty_like(hidden)
-        to_weight = torch.zeros_like(weight, dtype=torch.float32) if weight.requires_grad else None
-        to_bias = (
-            torch.zeros_like(bias, dtype=torch.float32)
-            if bias is not None and bias.requires_grad
-            else None
-        )
+        sums = HeadGradients(hidden, weight, bias)
         for piece, tokens in _chunks(len(hidden), rows):
-            states = hidden[piece]
             if ctx.kept is None:
-                to_logits = _scaled(states, weight, bias, ctx.temperature)
+                to_logits = _scaled(hidden[piece], weight, bias, ctx.temperature)
                 to_logits -= normalisers[piece, None]
                 to_logits.exp_()
             else:  # used up: the probabilities become the gradient in place
                 to_logits, ctx.kept = ctx.kept, None
             row = rows[tokens] - piece.start
-            scale = torch.zeros(len(states), device=hidden.device)
+            scale = torch.zeros(len(to_logits), device=hidden.device)
             scale.index_add_(0, row, gradient[tokens])
             to_logits *= -scale[:, None]
             to_logits.index_put_((row, targets[tokens]), gradient[tokens], accumulate=True)
             if ctx.temperature != 1:
                 to_logits /= ctx.temperature
-            to_hidden[piece] = linear(to_logits, weight.float().t())
-            if to_weight is not None:
-                to_weight.addmm_(to_logits.t(), states.float())
-            if to_bias is not None:
-                to_bias += to_logits.sum(dim=0)
+            sums.add(piece, to_logits)
+        return *sums.all(), None, None, None
+
+
+class HeadGradients:
+    """Gradients of hidden states [M, hidden] and of the head, summed in fp32 chunk by chunk."""
+
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+        self._hidden, self._weight, self._bias = hidden, weight, bias
+        self._to_hidden = torch.empty_like(hidden)
+        self._to_weight = _zeros_if_trained(weight)
+        self._to_bias = _zeros_if_trained(bias)
+
+    def add(self, piece: slice, to_logits: Tensor) -> None:
+        """Take in the gradient [n, V] of the logits of these states."""
+        self._to_hidden[piece] = linear(to_logits, self._weight.float().t())
+        if self._to_weight is not None:
+            self._to_weight.addmm_(to_logits.t(), self._hidden[piece].float())
+        if self._to_bias is not None:
+            self._to_bias += to_logits.sum(dim=0)
+
+    def all(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Of hidden states, weight and bias, in the type of each; None of what is not trained."""
         return (
-            to_hidden,
-            None if to_weight is None else to_weight.to(weight.dtype),
-            None if to_bias is None else to_bias.to(bias.dtype),
-            None,
-            None,
-            None,
+            self._to_hidden,
+            None if self._to_weight is None else self._to_weight.to(self._weight.dtype),
+            None
+            if self._bias is None or self._to_bias is None
+            else self._to_bias.to(self._bias.dtype),
         )
+
+
+def _zeros_if_trained(parameter: Tensor | None) -> Tensor | None:
+    if parameter is None or not parameter.requires_grad:
+        return None
+    return torch.zeros_like(parameter, dtype=torch.float32)
 
 
 def logits_of(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -179,11 +180,8 @@ class LocalPolicy:
 
     def drift(self, completions: Sequence[Completion]) -> list[Drift]:
         sequences = [TokenSequence(c.prompt_ids, c.token_ids) for c in completions]
-        if self._peft is None:
-            base: Distributions = self._base().distributions(sequences)
-        else:
-            with self._peft.disable_adapter():
-                base = _WithoutAdapter(self._peft, self._engine.distributions(sequences))
+        with self._base() as engine:
+            base = _OfBase(self._base, engine.distributions(sequences))
         compared = self._engine.compare(sequences, base, self._config.temperature)
         return [
             Drift(
@@ -238,35 +236,39 @@ class LocalPolicy:
             raise RuntimeError("this policy was opened for sampling only")
         return self._learner
 
-    def _base(self) -> Engine:
-        """Runs the weights that training began from, of a policy without an adapter."""
+    @contextmanager
+    def _base(self) -> Iterator[Engine]:
+        """As long as it lasts, the engine runs the weights that training began from."""
+        if self._peft is not None:
+            with self._peft.disable_adapter():
+                yield self._engine
+            return
         if self._base_engine is None and self._version:
             raise RuntimeError(
                 "the base weights were not kept: slow.kl is 0, and keep_base was not set"
             )
-        return self._base_engine or self._engine
+        yield self._base_engine or self._engine
 
     def _base_scores(self, sequences: Sequence[TokenSequence]) -> list[TokenScores]:
-        """Scores under the weights that training began from."""
-        if self._peft is None:
-            return self._base().score(sequences, self._config.temperature)
-        with self._peft.disable_adapter():
-            return self._engine.score(sequences, self._config.temperature)
+        with self._base() as engine:
+            return engine.score(sequences, self._config.temperature)
 
     def _decode(self, token_ids: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(token_ids, skip_special_tokens=True)
         return text
 
 
-class _WithoutAdapter:
-    """Distributions of a model's own weights, which has an adapter at other times."""
+class _OfBase:
+    """Distributions of the base, which may be computed when they are asked for."""
 
-    def __init__(self, peft: Any, distributions: Distributions) -> None:
-        self._peft = peft
+    def __init__(
+        self, base: Callable[[], AbstractContextManager[Engine]], distributions: Distributions
+    ) -> None:
+        self._base = base
         self._distributions = distributions
 
     def at(self, indices: Sequence[int]) -> TokenLogits:
-        with self._peft.disable_adapter():
+        with self._base():
             return self._distributions.at(indices)
 
 

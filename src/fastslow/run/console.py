@@ -27,7 +27,7 @@ from rich.text import Text
 from fastslow.config import RunConfig
 from fastslow.fast.protocol import Evolution
 from fastslow.redaction import redact
-from fastslow.run.observer import Phase
+from fastslow.run.observer import Observer, Phase
 from fastslow.run.state import LoopState
 from fastslow.run.text import lines, one_line
 from fastslow.run.timing import Forecast, clock
@@ -50,7 +50,7 @@ _HISTORY = 32
 """Slow steps whose rewards are drawn as a line of bars."""
 
 
-class Console:
+class Console(Observer):
     """Shows a run on ``file`` (standard output). Use it as a context manager.
 
     Between entry and exit, warnings of ``fastslow``'s loggers, and what its fast phase reports, are
@@ -99,16 +99,6 @@ class Console:
     def on_progress(self, phase: Phase, done: int, total: int) -> None:
         self._display.forecast.begin()
         self._display.phase = (phase, done, total)
-
-    def on_rollouts(
-        self,
-        phase: Phase,
-        step: int,
-        cycle: int,
-        problems: Mapping[str, Problem],
-        rollouts: Sequence[Rollout],
-    ) -> None:
-        pass
 
     def on_evolution(self, step: int, cycle: int, evolution: Evolution) -> None:
         best = evolution.population.best

@@ -40,7 +40,7 @@ from fastslow.run.checkpoint import Checkpoint, Mark
 from fastslow.run.events import Events
 from fastslow.run.jsonl import JsonLines, read_lines
 from fastslow.run.lock import Lock
-from fastslow.run.observer import Phase
+from fastslow.run.observer import Observer, Phase
 from fastslow.run.record import trained_context
 from fastslow.run.rollouts import write_rollouts
 from fastslow.run.serial import context_to_json
@@ -57,7 +57,7 @@ _BEFORE_A_RUN = {"lock", disk.partial(Path(CONFIG)).name}
 """What a process that was killed before its run began may have left in the folder."""
 
 
-class RunFolder:
+class RunFolder(Observer):
     """The folder of a run that is being trained: an observer that writes down what it is told.
 
     ``create`` begins a run and ``open`` goes on with one; both hold the folder's lock until
@@ -157,9 +157,6 @@ class RunFolder:
         """Write down the population that a run starts with, once, when it starts."""
         for rank, candidate in enumerate(population.candidates, start=1):
             self._record_context({"step": 0}, candidate, rank)
-
-    def on_progress(self, phase: Phase, done: int, total: int) -> None:
-        pass
 
     def on_rollouts(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from fastslow.fast.protocol import Evolution
 from fastslow.run.state import LoopState
@@ -13,8 +13,11 @@ from fastslow.types import Problem, Rollout
 Phase = Literal["fast", "slow", "eval"]
 
 
-class Observer(Protocol):
-    """Listens to a run. The loop calls these in the order in which things happen."""
+class Observer:
+    """Listens to a run. The loop calls these in the order in which things happen.
+
+    What an observer does not override, it does not listen to.
+    """
 
     def on_progress(self, phase: Phase, done: int, total: int) -> None:
         """``done`` of at most ``total`` rollouts of the phase under way have been sampled."""

@@ -12,7 +12,7 @@ from fastslow.slow.anomalies import AnomalyError
 from fastslow.types import Problem, Rollout
 
 
-class Fanout:
+class Fanout(Observer):
     """Tells everything to each of ``observers``, in the order given."""
 
     def __init__(self, *observers: Observer) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastslow.config import RunConfig
-from fastslow.fast.gepa import auto_budget
+from fastslow.fast import factory
 
 
 def most_rollouts(config: RunConfig) -> int:
@@ -23,17 +23,9 @@ def _fast(config: RunConfig) -> int:
         for stage in config.all_stages
         for start in range(0, stage.steps, every)
     ]
-    return sum(_phase(config, steps * config.slow.problems) for steps in cycles)
+    optimizer = factory.build(config.fast, _unasked)
+    return sum(optimizer.most_calls(steps * config.slow.problems) for steps in cycles)
 
 
-def _phase(config: RunConfig, anchors: int) -> int:
-    fast = config.fast
-    if fast.budget != "auto":
-        return fast.budget
-    return auto_budget(
-        population=fast.population,
-        anchors=anchors,
-        proposals=fast.proposals,
-        minibatch=fast.minibatch,
-        proposal_calls=fast.demonstrations.probe if "demonstrations" in fast.components else 0,
-    )
+def _unasked(prompt: str) -> str:
+    raise AssertionError("what a run costs is found out without asking a model")

@@ -9,18 +9,14 @@ from typing import Any
 
 from fastslow import training
 from fastslow.errors import InputError
-from fastslow.fast.protocol import Evolution
 from fastslow.run import disk
 from fastslow.run.console import Console
 from fastslow.run.jsonl import read_lines
-from fastslow.run.observer import Observer, Phase
+from fastslow.run.observer import Observer
 from fastslow.run.observers import Fanout
 from fastslow.run.record import Row
 from fastslow.run.serial import dumps
-from fastslow.run.state import LoopState
-from fastslow.slow.anomalies import AnomalyError
 from fastslow.studies.plan import Evaluation
-from fastslow.types import Problem, Rollout
 
 
 class Kept:
@@ -79,40 +75,11 @@ def evaluate(evaluation: Evaluation, console: bool) -> list[Row]:
     return [{**where, **row} for row in collected.rows]
 
 
-class _Rows:
-    """An observer that keeps rows of metrics and nothing else."""
+class _Rows(Observer):
+    """Keeps rows of metrics and nothing else."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
 
     def on_metrics(self, row: Mapping[str, Any]) -> None:
         self.rows.append({key: value for key, value in row.items() if value is not None})
-
-    def on_progress(self, phase: Phase, done: int, total: int) -> None:
-        pass
-
-    def on_rollouts(
-        self,
-        phase: Phase,
-        step: int,
-        cycle: int,
-        problems: Mapping[str, Problem],
-        rollouts: Sequence[Rollout],
-    ) -> None:
-        pass
-
-    def on_evolution(self, step: int, cycle: int, evolution: Evolution) -> None:
-        pass
-
-    def on_anomaly(
-        self,
-        step: int,
-        cycle: int,
-        problems: Mapping[str, Problem],
-        rollouts: Sequence[Rollout],
-        anomaly: AnomalyError,
-    ) -> None:
-        pass
-
-    def on_state(self, state: LoopState) -> None:
-        pass
