@@ -134,8 +134,8 @@ def _update(
 
     def update() -> None:
         engine.model.zero_grad(set_to_none=True)
-        for _, scores, _ in engine.passes(sequences, 1.0):
-            scores.logprobs.sum().backward()
+        for passed in engine.passes(sequences, 1.0):
+            passed.scores.logprobs.sum().backward()
 
     roots = grow([[*s.prompt, *s.completion[:-1]] for s in sequences])
     # The first token of both completions is drawn from one distribution.
