@@ -32,7 +32,7 @@ from fastslow.rollouts import (
 from fastslow.run.state import LoopState
 from fastslow.session import Session
 from fastslow.slow.advantages import training_data
-from fastslow.slow.anomalies import AnomalyError, stop_if_lost
+from fastslow.slow.anomalies import AnomalyError, refuse_non_finite, stop_if_lost
 from fastslow.slow.distillation import lessons
 from fastslow.types import Group, Problem, Rollout
 
@@ -173,13 +173,16 @@ class FastSlowLoop:
         rolled_out = time.perf_counter()
         anomaly: AnomalyError | None = None
         try:
+            refuse_non_finite([*reused, *sampled])
             measures = self._distill(groups, state) if distills else self._reinforce(groups)
         except AnomalyError as found:
             measures, anomaly = {"skipped": str(found)}, found
         self.policy.publish()
         updated = time.perf_counter()
 
-        done = replace(state, step=state.step + 1, skipped=state.skipped + 1 if anomaly else 0)
+        # A batch without signal makes no update either way: it neither adds to them nor ends them.
+        skipped = state.skipped + 1 if anomaly else 0 if measures else state.skipped
+        done = replace(state, step=state.step + 1, skipped=skipped)
         session.tell_rollouts("slow", done, batch, [*reused, *sampled])
         session.tell(
             "slow",

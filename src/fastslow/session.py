@@ -13,6 +13,7 @@ from fastslow.rollouts import Ask, sample_rollouts
 from fastslow.run.observer import Observer, Phase
 from fastslow.run.state import LoopState
 from fastslow.seeding import derive_seed
+from fastslow.slow.anomalies import stop_if_not_finite
 from fastslow.types import Context, Problem, Rollout
 
 
@@ -39,6 +40,9 @@ class Session:
         """Sample and grade, reporting progress and listening for interruptions.
 
         ``done`` of ``total`` rollouts of the phase were sampled before.
+
+        Raises:
+            RunError: in a phase without an update, a log-probability is not finite.
         """
         total = len(asks) if total is None else total
 
@@ -49,7 +53,10 @@ class Session:
             self.observer.on_progress(phase, done, total)
 
         self.interruption()
-        return sample_rollouts(self.policy, self.curriculum.grade, asks, on_finished)
+        rollouts = sample_rollouts(self.policy, self.curriculum.grade, asks, on_finished)
+        if phase != "slow":
+            stop_if_not_finite(rollouts)
+        return rollouts
 
     def tell_rollouts(
         self,

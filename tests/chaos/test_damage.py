@@ -142,6 +142,17 @@ def test_a_run_whose_numbers_go_wrong_skips_and_then_stops(
         resume(run, ["slow.max_skipped=5"], console=False)
 
 
+@pytest.mark.parametrize("method", ["rl", "fst"])
+def test_a_model_that_computes_no_numbers_ends_its_run(
+    method: str, config: dict[str, Any], tmp_path: Path
+) -> None:
+    """It answers every question alike: nothing but the check would tell it from a bad pupil."""
+    poisoned = str(poison(Path(config["model"]), tmp_path / "model"))
+    changes = {"method": method, "model": poisoned, "log": {"folder": str(tmp_path / "runs")}}
+    with pytest.raises(RunError, match="a log-probability at sampling is not finite in 2 of 2"):
+        train({**config, **changes}, console=False)
+
+
 def poison(model: Path, folder: Path) -> Path:
     """A copy of a model in which one number is none."""
     from safetensors.numpy import load_file, save_file

@@ -1,9 +1,18 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from fastslow.errors import RunError
-from fastslow.slow.anomalies import AnomalyError, MismatchError, stop_if_lost
+from fastslow.slow.anomalies import (
+    AnomalyError,
+    MismatchError,
+    refuse_non_finite,
+    stop_if_lost,
+    stop_if_not_finite,
+)
+from fastslow.types import Completion, Rollout, Verdict
 
 
 def test_some_steps_may_go_without_an_update() -> None:
@@ -24,3 +33,21 @@ def test_a_mismatch_ends_the_run_at_once() -> None:
 
 def test_a_rollout_is_named_once() -> None:
     assert AnomalyError("", ["b", "a", "b"]).rollouts == ("b", "a")
+
+
+def rollout(problem: str, logprob: float) -> Rollout:
+    completion = Completion((1, 2), (3, 4), (-1.0, logprob), "", True, 0)
+    return Rollout(problem, "c", completion, Verdict(0.0, ""))
+
+
+@pytest.mark.parametrize("logprob", [math.nan, math.inf, -math.inf])
+def test_rollouts_of_a_policy_that_computes_no_numbers_are_refused(logprob: float) -> None:
+    """Though all of them earned the same, so that no update would have been made of them."""
+    sound, broken = [rollout("p", -0.5)] * 3, rollout("q", logprob)
+    refuse_non_finite(sound)
+    stop_if_not_finite(sound)
+    with pytest.raises(AnomalyError, match=r"^a log-probability at sampling is not fin") as caught:
+        refuse_non_finite([*sound, broken])
+    assert caught.value.rollouts == ("problem q under context c",)
+    with pytest.raises(RunError, match=r"in 1 of 4 rollouts, the first of problem q under"):
+        stop_if_not_finite([*sound, broken])

@@ -22,7 +22,7 @@ class LoopState:
         population: the contexts in force.
         rollouts: fast-phase rollouts of the cycle under way that later steps may reuse, by
             (problem id, context digest); empty between two cycles.
-        skipped: how many of the latest steps in a row had numbers that no update could be made of.
+        skipped: steps since the last update whose numbers no update could be made of.
     """
 
     step: int

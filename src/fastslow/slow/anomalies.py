@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 
 from fastslow.errors import RunError
+from fastslow.types import Rollout
+
+NOT_FINITE = "a {} is not finite"
+"""What is said of one; filled in with its name."""
 
 
 class AnomalyError(Exception):
@@ -23,6 +28,36 @@ class AnomalyError(Exception):
 class MismatchError(AnomalyError):
     """The learner does not find the log-probabilities that the sampler stored under the same
     weights: one of them computes wrongly, and every ratio with it."""
+
+
+def refuse_non_finite(rollouts: Sequence[Rollout]) -> None:
+    """Raises: AnomalyError if the sampler had a log-probability that is not finite. Such a policy
+    may well earn the same reward with every rollout, and then no update would come upon it."""
+    if blamed := _not_finite(rollouts):
+        raise AnomalyError(NOT_FINITE.format("log-probability at sampling"), blamed)
+
+
+def stop_if_not_finite(rollouts: Sequence[Rollout]) -> None:
+    """The same where there is no update that could be skipped: in fast phases and evaluations.
+
+    Raises: RunError.
+    """
+    if blamed := _not_finite(rollouts):
+        raise RunError(
+            f"{NOT_FINITE.format('log-probability at sampling')} in {len(blamed)} of "
+            f"{len(rollouts)} rollouts, the first of {blamed[0]}: the model computes no numbers "
+            "from its weights. Checkpoints saved before are intact. In a run that has just begun "
+            "the model's files may be damaged, or its activations too large for policy.dtype: try "
+            "float32"
+        )
+
+
+def _not_finite(rollouts: Sequence[Rollout]) -> list[str]:
+    return [
+        rollout.label
+        for rollout in rollouts
+        if not all(map(math.isfinite, rollout.completion.logprobs))
+    ]
 
 
 def stop_if_lost(anomaly: AnomalyError, step: int, skipped: int, limit: int) -> None:

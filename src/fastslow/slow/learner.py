@@ -15,7 +15,7 @@ from torch import Tensor
 from fastslow.config import SlowConfig
 from fastslow.engine.base import Against, Engine, PassScores, TokenSequence
 from fastslow.engine.head import TokenScores
-from fastslow.slow.anomalies import AnomalyError, MismatchError
+from fastslow.slow.anomalies import NOT_FINITE, AnomalyError, MismatchError
 from fastslow.slow.losses import LOSSES, kl_to_reference
 from fastslow.slow.master import MasterWeights
 from fastslow.types import Datum, Lesson
@@ -28,8 +28,6 @@ MASTER = "master"
 MISMATCH = {torch.float32: (0.01, 1.0), torch.bfloat16: (0.5, 5.0)}
 """Nats of ``slow.mismatch_warning`` and ``slow.mismatch_error`` where they are "auto". Sampling and
 update add up in another order: in fp32 that shows in the fifth digit, in bf16 in the second."""
-
-_NOT_FINITE = "a {} is not finite"
 
 _NAMED = 3
 """Rollouts that a warning names, at most."""
@@ -284,8 +282,8 @@ class _TokenBatch:
         for name, values in suspects.items():
             owners = self._owners[~values.isfinite()].unique().tolist()
             if blamed := [self._data[owner].source for owner in owners]:
-                return AnomalyError(_NOT_FINITE.format(name), blamed)
-        return AnomalyError(_NOT_FINITE.format("loss"))  # finite terms add up to infinity
+                return AnomalyError(NOT_FINITE.format(name), blamed)
+        return AnomalyError(NOT_FINITE.format("loss"))  # finite terms add up to infinity
 
     def _per_token(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(values, device=self._owners.device)[self._owners]
@@ -294,4 +292,4 @@ class _TokenBatch:
 def _refuse_non_finite(data: Sequence[Datum] | Sequence[Lesson]) -> None:
     """A ratio would hide it: where a log-probability at sampling is -inf, it is capped like any."""
     if blamed := [d.source for d in data if not all(map(math.isfinite, d.logprobs))]:
-        raise AnomalyError(_NOT_FINITE.format("log-probability at sampling"), blamed)
+        raise AnomalyError(NOT_FINITE.format("log-probability at sampling"), blamed)
