@@ -149,11 +149,17 @@ def study(
     config: Annotated[Path, typer.Argument(help="A TOML file, with a table [study] or without.")],
     overrides: Overrides = None,
     dry_run: DryRun = False,
+    conclude: Annotated[
+        bool, typer.Option("--conclude", help="Run nothing: conclude from what is finished.")
+    ] = False,
 ) -> None:
     """Run one of the paper's protocols on CONFIG, or go on with it."""
     from fastslow.studies.command import describe, run_study
 
-    (describe if dry_run else run_study)(name, config, overrides or [])
+    if dry_run:
+        describe(name, config, overrides or [])
+    else:
+        run_study(name, config, overrides or [], conclude_only=conclude)
 
 
 @app.command()

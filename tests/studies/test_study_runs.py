@@ -250,6 +250,38 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(
     assert found["base -> rl"].base_accuracy == found["rl"].base_accuracy
 
 
+def test_what_is_finished_can_be_concluded_from_alone(
+    fastslow: Command, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write({"seeds": [0, 1]})
+    assert fastslow("star-graph", path, "--set", "study.seeds=[0]").code == 0
+    monkeypatch.setenv("DISTURB", "30 SIGINT")
+    assert fastslow("star-graph", path, "--set", "study.seeds=[1]").code == 130
+    monkeypatch.delenv("DISTURB", raising=False)
+    prepared = prepare("star-graph", path, [])
+    states = [status(spec) for spec in prepared.plan.runs]
+    monkeypatch.setattr("fastslow.training.build_policy", no_policy)
+    done = fastslow("star-graph", path, "--conclude")
+    assert (done.code, done.err) == (0, "")
+    assert [status(spec) for spec in prepared.plan.runs] == states
+    finished = [spec for spec, s in zip(prepared.plan.runs, states, strict=True) if s == "finished"]
+    assert done.out.count("is finished: ") == len(finished) >= 2
+    missing = result(prepared, "results.json")["missing"]
+    assert {m["why"] for m in missing} <= {"is not finished", "is not begun"}
+    assert f"missing: {len(states) - len(finished)} runs" in done.out
+    assert {claim["holds"] for claim in result(prepared, "claims.json")} == {"undecided"}
+
+
+def test_evaluations_are_not_made_to_conclude(fastslow: Command, write: Write) -> None:
+    path = write()
+    assert fastslow("star-graph", path).code == 0
+    done = fastslow("quadrants", path, "--conclude")
+    assert (done.code, done.err) == (0, "")
+    results = result(prepare("quadrants", path, []), "results.json")
+    assert results["rows"] == []
+    assert [m["why"] for m in results["missing"]] == ["is not made"] * 2
+
+
 def test_an_error_that_nobody_foresaw_stops_one_run_only(
     fastslow: Command, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from fastslow.run.record import Row
 from fastslow.studies import STUDIES
 from fastslow.studies.cost import most_rollouts
 from fastslow.studies.evaluations import Kept, evaluate
-from fastslow.studies.execute import Outcome, Say, execute, message, status
+from fastslow.studies.execute import Outcome, Say, execute, message, status, take_stock
 from fastslow.studies.prepare import Prepared, prepare
 from fastslow.studies.results import (
     claims_table,
@@ -28,7 +28,12 @@ from fastslow.studies.study import Conclusion, Evidence
 
 
 def run_study(
-    name: str, path: Path, overrides: Sequence[str] = (), *, console: bool = True
+    name: str,
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    console: bool = True,
+    conclude_only: bool = False,
 ) -> Conclusion:
     """Run a study, or what is left of it.
 
@@ -40,6 +45,8 @@ def run_study(
         path: a run configuration, with a ``[study]`` table if the study needs one.
         overrides: ``section.key=value``.
         console: whether progress and results are shown on standard output.
+        conclude_only: whether nothing is run, and what is finished is all there is: of a study
+            whose runs are made elsewhere or will never be made.
 
     Raises:
         InputError: the configuration is wrong, or another process is at work on the study.
@@ -55,8 +62,11 @@ def run_study(
 
     with _at_work(prepared):
         write_plan(prepared)
-        outcome = execute(prepared.plan, say, console)
-        rows = _evaluate(prepared, outcome, say, console)
+        if conclude_only:
+            outcome = take_stock(prepared.plan, say)
+        else:
+            outcome = execute(prepared.plan, say, console)
+        rows = _evaluate(prepared, outcome, say, console, conclude_only)
         setup = prepared.setup
         conclusion = prepared.study.conclude(Evidence(setup, outcome.finished, rows))
         written = write_conclusion(prepared, conclusion, outcome.missing)
@@ -66,7 +76,9 @@ def run_study(
     say("")
     for file in written:
         say(f"written: {file}")
-    if outcome.missing:
+    if outcome.missing and conclude_only:
+        say(f"missing: {len(outcome.missing)} runs and evaluations; what they decide is undecided")
+    elif outcome.missing:
         reasons = "\n".join(f"  {what}: {why}" for what, why in outcome.missing.items())
         raise RunError(
             f"study {name}: {len(outcome.missing)} of its runs and evaluations are missing:\n"
@@ -91,7 +103,9 @@ def describe(name: str, path: Path, overrides: Sequence[str] = ()) -> None:
     terminal.print(f"results: {prepared.folder}", soft_wrap=True)
 
 
-def _evaluate(prepared: Prepared, outcome: Outcome, say: Say, console: bool) -> list[Row]:
+def _evaluate(
+    prepared: Prepared, outcome: Outcome, say: Say, console: bool, conclude_only: bool
+) -> list[Row]:
     """The rows of all evaluations; those that were made before are not made again."""
     if not prepared.plan.evaluations:
         return []
@@ -100,6 +114,9 @@ def _evaluate(prepared: Prepared, outcome: Outcome, say: Say, console: bool) -> 
         if evaluation.run.key not in outcome.finished or kept.get(evaluation):
             continue
         what = f"evaluation of {evaluation.run.path.name} with {evaluation.weights} weights"
+        if conclude_only:
+            outcome.missing[what] = "is not made"
+            continue
         say(f"[{number}/{len(prepared.plan.evaluations)}] {what}")
         try:
             kept.add(evaluation, evaluate(evaluation, console))

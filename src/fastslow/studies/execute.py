@@ -42,6 +42,23 @@ class Outcome:
     missing: dict[str, str] = field(default_factory=dict)
 
 
+def take_stock(plan: Plan, say: Say) -> Outcome:
+    """What of ``plan`` is finished; trains nothing."""
+    outcome = Outcome()
+    for spec in plan.runs:
+        name = _name(spec)
+        try:
+            state = status(spec)
+            if state == "finished":
+                outcome.finished[spec.key] = read_run(spec.path)
+            else:
+                outcome.missing[name] = _NOT_THERE[state]
+        except FastslowError as error:
+            outcome.missing[name] = message(error)
+        say(f"{name}: {outcome.missing.get(name, 'is finished')}: {spec.path}")
+    return outcome
+
+
 def execute(plan: Plan, say: Say, console: bool) -> Outcome:
     """Run whatever of ``plan`` is not finished yet, in its order.
 
@@ -50,7 +67,7 @@ def execute(plan: Plan, say: Say, console: bool) -> Outcome:
     """
     outcome = Outcome()
     for number, spec in enumerate(plan.runs, start=1):
-        name = f"{spec.role}, seed {spec.config.seed}"
+        name = _name(spec)
         place = f"[{number}/{len(plan.runs)}] {name}"
         if spec.after is not None and spec.after.key not in outcome.finished:
             outcome.missing[name] = f"begins from {spec.after.path.name}, which is missing"
@@ -70,6 +87,10 @@ def execute(plan: Plan, say: Say, console: bool) -> Outcome:
     return outcome
 
 
+def _name(spec: RunSpec) -> str:
+    return f"{spec.role}, seed {spec.config.seed}"
+
+
 def message(error: Exception) -> str:
     """What to tell of an error that stopped one run and not the study."""
     if isinstance(error, FastslowError):
@@ -83,6 +104,7 @@ _DOING: dict[Status, str] = {
     "unfinished": "goes on with",
     "to train": "trains",
 }
+_NOT_THERE: dict[Status, str] = {"unfinished": "is not finished", "to train": "is not begun"}
 
 
 def status(spec: RunSpec) -> Status:
