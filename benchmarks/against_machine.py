@@ -29,10 +29,11 @@ class Costs:
 
     def __init__(self, engine: SharedPrefixEngine) -> None:
         config = engine.model.config
-        self._pair = 4 * config.num_attention_heads * config.head_dim * config.num_hidden_layers
-        self._head = 2 * config.vocab_size * config.hidden_size
-        body = engine.model.get_decoder()
-        embedding = engine.model.get_input_embeddings().weight.numel()
+        width: int = config.num_attention_heads * config.head_dim
+        embedding: int = config.vocab_size * config.hidden_size
+        self._pair: int = 4 * width * config.num_hidden_layers
+        self._head = 2 * embedding
+        body: torch.nn.Module = engine.model.base_model
         self._body = 2 * (sum(p.numel() for p in body.parameters()) - embedding)
 
     def forward(self, tokens: int, pairs: int, predictions: int) -> float:

@@ -57,7 +57,7 @@ def measure(name: str, steps: int, micro_batch: int) -> list[Row]:
             print(f"{name}: ours, real rewards {found['verified'][-1]}", flush=True)
 
     train_by_trl(shape, steps, micro_batch, on_end)
-    settings = {
+    settings: dict[str, Any] = {
         "model": MODEL,
         "rollouts": shape.problems * shape.group,
         "prompt_tokens": ours.prompt_tokens,
@@ -97,10 +97,11 @@ def train_by_trl(
     """Let TRL's trainer take steps; after each ``on_end`` gets the trainer and its seconds."""
     from datasets import Dataset
     from transformers import TrainerCallback
-    from transformers.utils import logging
-    from trl import GRPOConfig, GRPOTrainer
+    from transformers.utils.logging import set_verbosity_error
+    from trl.trainer.grpo_config import GRPOConfig
+    from trl.trainer.grpo_trainer import GRPOTrainer
 
-    logging.set_verbosity_error()
+    set_verbosity_error()  # type: ignore[no-untyped-call]
     model, tokenizer = load_model(MODEL)
     model.set_attn_implementation("sdpa")
     rollouts = shape.problems * shape.group
@@ -157,7 +158,7 @@ def train_by_trl(
     trainer.train()
 
 
-def _varied(completions: list[Any], **_: Any) -> list[float]:
+def _varied(completions: list[Any], **_: Any) -> list[float | None]:
     """Rewards that differ within every group."""
     return [
         (n % 2) + hashlib.sha256(str(c).encode()).digest()[0] / 1e4

@@ -75,10 +75,16 @@ def publish(name: str, title: str, rows: Sequence[Row]) -> Path:
         )
         table.add_row(row.shape, row.measure, f"{row.ours:.3g}", theirs, ratio)
     Console(width=150).print(table)
+    path = write(name, rows)
+    print(path)
+    return path
+
+
+def write(name: str, rows: Sequence[Row]) -> Path:
+    """Write the rows to ``results/NAME.<device>.json``, in place of what it held."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.{device_name()}.json"
     path.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
-    print(path)
     return path
 
 

@@ -27,6 +27,7 @@ from common import (
     publish,
     reset_peak_memory,
     versions,
+    write,
 )
 
 BASE = Shape("", 1, 4, 4, 8, 16)
@@ -93,17 +94,20 @@ def main() -> None:
         ours = in_a_process("ours", name, arguments.steps)
         settings = {"model": MODEL, "ours": ours, "versions": versions()}
         seconds = median([step["seconds"] for step in ours["steps"]])
-        theirs = None
+        theirs: dict[str, Any] | None = None
+        their_seconds, their_memory = None, None
         if too_long[varied]:
             settings["theirs"] = f"not run: the step before took over {arguments.patience:g} s"
         else:
             theirs = settings["theirs"] = in_a_process("theirs", name, 1)
+            their_memory = theirs["memory"]
             their_seconds = median([step["seconds"] for step in theirs["steps"]])
             too_long[varied] = their_seconds > arguments.patience
         rows += [
-            _row(name, "seconds per step", seconds, theirs and their_seconds, settings),
-            _row(name, "peak memory, GiB", ours["memory"], theirs and theirs["memory"], {}),
+            _row(name, "seconds per step", seconds, their_seconds, settings),
+            _row(name, "peak memory, GiB", ours["memory"], their_memory, {}),
         ]
+        write("growth", rows)  # a point takes minutes: one that was measured is not lost
     publish("growth", "TRL", rows)
 
 
