@@ -50,6 +50,12 @@ def test_every_kind_of_output_goes_by_its_name(compare: Make, tmp_path: Path) ->
     assert (tmp_path / "figures" / "accuracy_seed.svg").is_file()
 
 
+@pytest.mark.parametrize("name", ["new/deep/r.html", "new/f.svg", "new/s.json", "new/figures"])
+def test_folders_on_the_way_are_made(compare: Make, tmp_path: Path, name: str) -> None:
+    assert compare(tmp_path / name)[0] == 0
+    assert (tmp_path / name).exists()
+
+
 def test_a_folder_that_is_there_may_have_any_name(compare: Make, tmp_path: Path) -> None:
     (tmp_path / "paper.v2").mkdir()
     assert compare(tmp_path / "paper.v2")[0] == 0
@@ -64,6 +70,7 @@ def test_a_name_that_says_nothing_is_refused(compare: Make, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", ["none/report.html", "none/figure.svg", "none/outcome.json"])
 def test_what_cannot_be_written_is_said(compare: Make, tmp_path: Path, name: str) -> None:
+    (tmp_path / "none").write_text("a file where a folder should be")
     code, _, err = compare(tmp_path / name)
     assert code == 2
     assert f"{name}: cannot be written: " in err

@@ -31,6 +31,7 @@ def write_output(runs: Sequence[RunRecord], path: Path) -> None:
         InputError: ``path`` cannot be written, or a file of a run cannot be read.
     """
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         if _is_folder(path):
             write_figures(runs, path)
         elif path.suffix == ".html":
