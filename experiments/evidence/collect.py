@@ -2,7 +2,7 @@
 
 RUNS is the `log.folder` that `fastslow study` was given. Of every concluded study in it the numbers
 and the figure are copied, and of every run its configuration and its metrics. All claims together
-become `claims.json`.
+become `claims.json`; `TABLES.md` shows them, and every run's learning curve, to read.
 """
 
 from __future__ import annotations
@@ -35,7 +35,61 @@ def main(runs: Path) -> None:
         shutil.copyfile(config, HERE / "runs" / f"{run.name}.config.toml")
         shutil.copyfile(run / "metrics.jsonl", HERE / "runs" / f"{run.name}.metrics.jsonl")
     (HERE / "claims.json").write_text(json.dumps(claims, indent=1) + "\n", encoding="utf-8")
+    tables = ["# Tables", "Written by `collect.py`.", *_claims(claims), *_curves(HERE / "runs")]
+    (HERE / "TABLES.md").write_text("\n\n".join(tables) + "\n", encoding="utf-8")
     print(f"{len(claims)} claims")
+
+
+def _claims(claims: list[dict[str, Any]]) -> list[str]:
+    """A table of the claims of each study."""
+    tables = []
+    for study in dict.fromkeys(claim["study"] for claim in claims):
+        rows = ["| claim | by seed | estimate | 95 % interval | holds |", "| --- " * 5 + "|"]
+        for claim in claims:
+            if claim["study"] == study:
+                readings = ", ".join(map(_reading, claim["readings"]))
+                interval = "-".join(f"{end:.3g}" for end in claim["interval"] or [])
+                estimate = "" if claim["estimate"] is None else f"{claim['estimate']:.3g}"
+                named = f"{claim['claim']} ({claim['rule']})"
+                rows.append(
+                    f"| {named} | {readings} | {estimate} | {interval} | {claim['holds']} |"
+                )
+        tables += [f"## {study} ({_tasks(claims, study)})", "\n".join(rows)]
+    return tables
+
+
+def _tasks(claims: list[dict[str, Any]], study: str) -> str:
+    return ", ".join(dict.fromkeys(c["task"] for c in claims if c["study"] == study))
+
+
+def _reading(reading: dict[str, Any]) -> str:
+    if "missing" in reading:
+        return f"({reading['missing']})"
+    sign = {"exact": "", "at least": ">= ", "at most": "<= "}[reading["bound"]]
+    return f"{sign}{reading['value']:.3g}"
+
+
+def _curves(runs: Path) -> list[str]:
+    """Accuracy (drift in nats per token) of each run at each evaluation."""
+    curves: dict[tuple[str, str, str], dict[int, str]] = {}
+    for metrics in sorted(runs.glob("*.metrics.jsonl")):
+        for row in map(json.loads, metrics.read_text().splitlines()):
+            if row["phase"] == "eval":
+                drift = f" ({row['drift/exact']:.2f})" if "drift/exact" in row else ""
+                run = metrics.name.removesuffix(".metrics.jsonl")
+                curve = curves.setdefault((row["task"], run, row["context"]), {})
+                curve[row["step"]] = f"{row['accuracy']:.2f}{drift}"
+    tables = ["## Learning curves", "Accuracy (drift from the base, nats per token)."]
+    for task in dict.fromkeys(task for task, _, _ in sorted(curves)):
+        mine = {key: curve for key, curve in sorted(curves.items()) if key[0] == task}
+        steps = sorted({step for curve in mine.values() for step in curve})
+        head = f"| {task} | context | " + " | ".join(map(str, steps)) + " |"
+        rows = [head, "| --- " * (2 + len(steps)) + "|"]
+        for (_, run, context), curve in mine.items():
+            values = " | ".join(curve.get(step, "") for step in steps)
+            rows.append(f"| {run} | {context} | {values} |")
+        tables.append("\n".join(rows))
+    return tables
 
 
 if __name__ == "__main__":
