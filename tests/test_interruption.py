@@ -3,12 +3,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from fastslow.interruption import InterruptedRunError, Interruption
+from fastslow.interruption import InterruptedRunError, Interruption, waiting
 
 HANDLERS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 """As Python starts with them in a terminal."""
@@ -98,3 +99,60 @@ def test_outside_the_main_thread_it_never_raises() -> None:
     thread.join()
     assert not failures
     assert handlers() == HANDLERS
+
+
+@pytest.mark.parametrize("number", Interruption.SIGNALS)
+def test_who_waits_is_broken_off(number: signal.Signals) -> None:
+    def wait(seconds: float) -> None:
+        with waiting():
+            time.sleep(seconds)
+
+    started = time.monotonic()
+    with Interruption():
+        threading.Timer(0.2, send, [number]).start()
+        for _ in range(2):  # the second wait is not begun
+            with pytest.raises(InterruptedRunError, match=f"^stopped by {number.name}$"):
+                wait(30)
+        assert time.monotonic() - started < 10
+
+
+def test_a_wait_swallows_no_signal_that_its_library_caught() -> None:
+    """Libraries of servers turn whatever is raised in them into errors of their own."""
+
+    def request() -> None:
+        with waiting():
+            try:
+                send(signal.SIGTERM)
+            except InterruptedRunError:
+                raise ConnectionError("the request broke off") from None
+
+    with Interruption() as interruption:
+        with pytest.raises(ConnectionError):
+            request()
+        with pytest.raises(InterruptedRunError):
+            interruption.check()
+
+
+def test_a_signal_after_a_wait_is_only_noted() -> None:
+    with Interruption() as interruption:
+        with waiting():
+            pass
+        send(signal.SIGINT)
+        with pytest.raises(InterruptedRunError):
+            interruption.check()
+
+
+def test_who_waits_where_nobody_listens_is_left_alone() -> None:
+    with waiting(), pytest.raises(KeyboardInterrupt):
+        send(signal.SIGINT)
+    with Interruption():
+        found: list[str] = []
+
+        def elsewhere() -> None:
+            with waiting():
+                found.append("waited")
+
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+        assert found == ["waited"]

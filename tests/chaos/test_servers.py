@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -12,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from fastslow.interruption import InterruptedRunError
 from fastslow.run.jsonl import read_lines
 from fastslow.training import RunResult, resume, train
 from http_servers import running
@@ -27,12 +31,15 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.replies = list(replies)
         self.asked = 0
+        self.stalls = threading.Event()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
 
     def reply(self) -> Reply:
+        if self.replies and self.replies[0] == STALLED:
+            return self.replies.pop(0)
         self.asked += 1
         return self.replies.pop(0) if self.replies else chat(f"```\nWrite, {self.asked}.\n```")
 
@@ -46,6 +53,10 @@ class Handler(BaseHTTPRequestHandler):
         if status == SLOW:
             status = 200
             time.sleep(1.0)
+        if status == STALLED[0]:
+            os.kill(os.getpid(), signal.SIGTERM)
+            self.server.stalls.wait(60)
+            return
         try:
             self.send_response(status)
             self.end_headers()
@@ -58,6 +69,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 SLOW = 0
+STALLED = (-1, "the run is asked to stop while it waits")
 
 
 def chat(text: str) -> Reply:
@@ -155,3 +167,17 @@ def test_a_resumed_run_takes_the_same_course_and_asks_nothing_twice(
     lines = [list(read_lines(path / "reflections.jsonl")) for path in (folder, whole.folder)]
     assert lines[0] == lines[1]
     assert len(lines[0]) == asked
+
+
+def test_a_run_that_waits_for_its_server_can_be_stopped(config: dict[str, Any]) -> None:
+    with serving() as server:
+        whole = train(asking(config, server), ["name=whole"], console=False)
+    with serving(chat("```\nWrite, 1.\n```"), STALLED) as server:
+        started = time.monotonic()
+        with pytest.raises(InterruptedRunError, match=r"^stopped by SIGTERM: the run is saved"):
+            train(asking(config, server, timeout=60.0), console=False)
+        assert time.monotonic() - started < 30
+        server.stalls.set()
+        folder = whole.folder.with_name("run")
+        resume(folder, console=False)
+    assert outcome(folder) == outcome(whole.folder)

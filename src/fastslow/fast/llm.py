@@ -1,7 +1,8 @@
 """The client of the reflection model: a prompt in, an answer out, whatever stands behind it.
 
-Never raises but ``ProposalError`` for a model that is down, slow or talks nonsense. The run's keys
-reach neither a message nor an answer, which may quote them, nor a prompt.
+Never raises but ``ProposalError`` for a model that is down, slow or talks nonsense. A signal that
+stops the run breaks off a request. The run's keys reach neither a message nor an answer, which may
+quote them, nor a prompt.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from fastslow.config import ReflectionConfig
 from fastslow.errors import FastslowError, InputError
 from fastslow.fast.proposer import ProposalError
+from fastslow.interruption import waiting
 from fastslow.redaction import redact, redact_addresses
 
 if TYPE_CHECKING:
@@ -87,7 +89,8 @@ def _patient(
         prompt, tries = _without_keys(prompt, config), 0
         while True:
             try:
-                answer = ask(prompt)
+                with waiting():
+                    answer = ask(prompt)
                 if isinstance(answer, str):
                     return _without_keys(answer, config)
                 raise TypeError(f"expected a text as answer, found {type(answer).__name__}")
@@ -100,7 +103,8 @@ def _patient(
                     reason = f"{type(error).__name__}: {error}"
                     message = f"{name} gave no answer after {count}: {reason}"
                     raise ProposalError(_fit_to_show(message, config)) from None
-            sleep(min(2.0 ** (tries - 1), LONGEST_WAIT))
+            with waiting():
+                sleep(min(2.0 ** (tries - 1), LONGEST_WAIT))
 
     return patient
 
