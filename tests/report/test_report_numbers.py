@@ -118,6 +118,13 @@ def test_one_arm_has_nothing_to_stand_beside(trained: Make) -> None:
     assert (list(series.x), list(series.y)) == ([0, 10], [0.0, 0.5])
 
 
+def test_a_run_that_learnt_nothing_is_no_yardstick(trained: Make) -> None:
+    rows = named(efficiency_table(arms_of([trained([0.1, 0.0]), trained([0.1, 0.9], "distill")])))
+    for row in rows:
+        assert (row["peak of the other"], row["own peak"]) == (0.1, 0.9)
+        assert {row[key] for key in ("needed", "needed by the other", "ratio")} == {None}
+
+
 def test_samples_that_were_not_counted_are_left_out(trained: Make) -> None:
     runs = [trained([0.0, 0.5], "rl"), trained([0.0, 0.5], "distill")]
     for run in runs:

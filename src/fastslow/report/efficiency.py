@@ -35,7 +35,7 @@ def efficiency_table(arms: Sequence[Arm]) -> Table:
         "Samples that a run needed to reach the best accuracy of the run it stands beside, and how "
         "many times fewer that is (ratio; 3 means a third of the samples). Counted in three units, "
         "with and without the fast phases; evaluations are never counted. An empty cell: it was "
-        "not reached, or not measured.",
+        "not reached, or not measured, or the other run was never better than before training.",
         columns,
         rows,
     ).measured
@@ -79,6 +79,8 @@ _COUNTED: dict[tuple[Unit, bool], str] = {
 
 def _counts(ours: Curve, theirs: Curve, unit: Unit, fast: bool) -> list[Cell]:
     found = efficiency_ratio(ours, theirs, unit, fast)
+    if found.other == 0:
+        return [None, None, None]  # no training is no yardstick
     return [_measured(value) for value in (found.needed, found.other, found.ratio)]
 
 
