@@ -122,7 +122,7 @@ def test_a_run_that_learnt_nothing_is_no_yardstick(trained: Make) -> None:
     rows = named(efficiency_table(arms_of([trained([0.1, 0.0]), trained([0.1, 0.9], "distill")])))
     for row in rows:
         assert (row["peak of the other"], row["own peak"]) == (0.1, 0.9)
-        assert {row[key] for key in ("needed", "needed by the other", "ratio")} == {None}
+        assert not {"needed", "needed by the other", "ratio"} & row.keys()  # all empty
 
 
 def test_samples_that_were_not_counted_are_left_out(trained: Make) -> None:
