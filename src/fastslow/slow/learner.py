@@ -27,7 +27,8 @@ MASTER = "master"
 
 MISMATCH = {torch.float32: (0.01, 1.0), torch.bfloat16: (0.5, 5.0)}
 """Nats of ``slow.mismatch_warning`` and ``slow.mismatch_error`` where they are "auto". Sampling and
-update add up in another order: in fp32 that shows in the fifth digit, in bf16 in the second."""
+update add up in another order: in fp32 that shows in the fifth digit, in bf16 in the second. The
+largest in four RL steps of SmolLM2-135M in bf16, 64 rollouts in groups with variance, was 0.18."""
 
 _NAMED = 3
 """Rollouts that a warning names, at most."""
