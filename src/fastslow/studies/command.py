@@ -70,7 +70,7 @@ def run_study(
         setup = prepared.setup
         conclusion = prepared.study.conclude(Evidence(setup, outcome.finished, rows))
         written = write_conclusion(prepared, conclusion, outcome.missing)
-    for table in (rows_table(conclusion.rows), claims_table(conclusion.claims)):
+    for table in (rows_table(conclusion.rows, terminal.width), claims_table(conclusion.claims)):
         terminal.print()
         terminal.print(table)
     say("")

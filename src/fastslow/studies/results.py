@@ -26,7 +26,7 @@ from fastslow.run.record import Row
 from fastslow.run.serial import dumps
 from fastslow.run.text import one_line
 from fastslow.studies import STUDIES
-from fastslow.studies.claims import Claim
+from fastslow.studies.claims import Claim, NoReading
 from fastslow.studies.plan import RunSpec
 from fastslow.studies.prepare import Prepared
 from fastslow.studies.study import Conclusion
@@ -35,6 +35,12 @@ FIGURES = (".png", ".svg")
 
 _ROWS_SHOWN = 40
 """Rows of a table on the terminal, at most; all of them are in ``results.json``."""
+
+_LONGEST_CELL = 24
+"""Characters of a cell, at most: a longer text is a note below the table."""
+
+_GAP = " | "
+"""Stands between two columns, for their width."""
 
 _NOT_SHOWN = frozenset({"run", "evaluation", "phase", "cycle", "split", "final/low", "final/high"})
 """Columns that ``results.json`` has and the terminal does not."""
@@ -107,25 +113,58 @@ def write_conclusion(
     return [folder / name for name in ("results.json", "claims.json", "figure.png", "figure.svg")]
 
 
-def rows_table(rows: Sequence[Row]) -> Table:
-    """The numbers; what a row does not have is a dash."""
+def rows_table(rows: Sequence[Row], width: int) -> Table:
+    """The numbers; what a row does not have is a dash. Sentences stand below the table.
+
+    Args:
+        rows: of ``results.json``.
+        width: characters of the terminal; columns that do not fit are left out.
+    """
+    table, notes = Table(show_edge=False, pad_edge=False), dict[str, int]()
     columns = [
         key for key in dict.fromkeys(key for row in rows for key in row) if key not in _NOT_SHOWN
     ]
-    table = Table(show_edge=False, pad_edge=False)
+    shown: list[list[str]] = []
     for column in columns:
+        cells = [_cell(row.get(column)) for row in rows[:_ROWS_SHOWN]]
+        header = column.split("/")
+        short = [cell for cell in cells if len(cell) <= _LONGEST_CELL]
+        needed = max(map(len, (*header, *short))) + len(_GAP)
+        if needed > width:
+            continue
+        width -= needed
         numeric = all(isinstance(row.get(column, 0), (int, float)) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows[:_ROWS_SHOWN]:
-        table.add_row(*(Text(_cell(row.get(column))) for column in columns))
-    if len(rows) > _ROWS_SHOWN:
-        table.caption = f"{_ROWS_SHOWN} of {len(rows)} rows: all are in results.json"
+        title = Text("/\n".join(header))
+        table.add_column(title, justify="right" if numeric else "left", no_wrap=True)
+        shown.append([_noted(cell, notes) for cell in cells])
+    for texts in zip(*shown, strict=True):
+        table.add_row(*map(Text, texts))
+    left_out = (len(rows) - len(rows[:_ROWS_SHOWN]), "rows"), (len(columns) - len(shown), "columns")
+    counts = [f"{count} more {what}" for count, what in left_out if count]
+    more = [f"{' and '.join(counts)} in results.json"] if counts else []
+    return _with_caption(table, notes, *more)
+
+
+def _noted(cell: str, notes: dict[str, int]) -> str:
+    """The cell itself if it is short, else the number of its note."""
+    return cell if len(cell) <= _LONGEST_CELL else _note(cell, notes)
+
+
+def _note(text: str, notes: dict[str, int]) -> str:
+    return f"({notes.setdefault(text, len(notes) + 1)})"
+
+
+def _with_caption(table: Table, notes: Mapping[str, int], *more: str) -> Table:
+    """The table with its notes below it, by their numbers."""
+    lines = [*(f"({number}) {note}" for note, number in notes.items()), *more]
+    table.caption, table.caption_justify = Text("\n".join(lines)) if lines else None, "left"
     return table
 
 
 def claims_table(claims: Sequence[Claim]) -> Table:
-    """Each claim with its estimate and 95 % interval over seeds, and whether it holds."""
-    table = Table(show_edge=False, pad_edge=False)
+    """Each claim with its estimate and 95 % interval over seeds, and whether it holds. Why a seed
+    has nothing to say stands below the table."""
+    table, notes = Table(show_edge=False, pad_edge=False), dict[str, int]()
     table.add_column("claim", overflow="fold")
     for column in ("estimate", "95 % interval", "rule"):
         table.add_column(column, justify="right")
@@ -134,9 +173,14 @@ def claims_table(claims: Sequence[Claim]) -> Table:
         low_high = claim.interval
         interval = f"{_cell(low_high[0])} to {_cell(low_high[1])}" if low_high else "-"
         rule = f"{claim.relation} {claim.threshold:g}"
-        text = Text(one_line(claim.text))
-        table.add_row(text, _cell(claim.estimate), interval, rule, claim.holds)
-    return table
+        reasons = [
+            _note(one_line(f"seed {seed}: {reading.reason}"), notes)
+            for seed, reading in claim.readings.items()
+            if isinstance(reading, NoReading)
+        ]
+        holds = " ".join([claim.holds, *reasons])
+        table.add_row(Text(one_line(claim.text)), _cell(claim.estimate), interval, rule, holds)
+    return _with_caption(table, notes)
 
 
 def runs_table(specs: Sequence[tuple[RunSpec, str]]) -> Table:
