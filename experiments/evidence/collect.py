@@ -31,11 +31,11 @@ def main(runs: Path) -> None:
             shutil.copyfile(study / name, folder / name)
     for config in sorted(runs.glob("*/config.toml")):
         run = config.parent
-        (HERE / "runs").mkdir(exist_ok=True)
-        shutil.copyfile(config, HERE / "runs" / f"{run.name}.config.toml")
-        shutil.copyfile(run / "metrics.jsonl", HERE / "runs" / f"{run.name}.metrics.jsonl")
+        (HERE / "metrics").mkdir(exist_ok=True)
+        shutil.copyfile(config, HERE / "metrics" / f"{run.name}.config.toml")
+        shutil.copyfile(run / "metrics.jsonl", HERE / "metrics" / f"{run.name}.metrics.jsonl")
     (HERE / "claims.json").write_text(json.dumps(claims, indent=1) + "\n", encoding="utf-8")
-    tables = ["# Tables", "Written by `collect.py`.", *_claims(claims), *_curves(HERE / "runs")]
+    tables = ["# Tables", "Written by `collect.py`.", *_claims(claims), *_curves(HERE / "metrics")]
     (HERE / "TABLES.md").write_text("\n\n".join(tables) + "\n", encoding="utf-8")
     print(f"{len(claims)} claims")
 
@@ -48,7 +48,7 @@ def _claims(claims: list[dict[str, Any]]) -> list[str]:
         for claim in claims:
             if claim["study"] == study:
                 readings = ", ".join(map(_reading, claim["readings"]))
-                interval = "-".join(f"{end:.3g}" for end in claim["interval"] or [])
+                interval = " to ".join(f"{end:.3g}" for end in claim["interval"] or [])
                 estimate = "" if claim["estimate"] is None else f"{claim['estimate']:.3g}"
                 named = f"{claim['claim']} ({claim['rule']})"
                 rows.append(
