@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,15 +20,17 @@ from fastslow import config as configuration
 from fastslow.config import RunConfig
 from fastslow.curriculum import Curriculum
 from fastslow.data import BatchOrder, ProblemOrder, Shares
+from fastslow.errors import RunError
 from fastslow.fast.demonstrations import DemonstrationProposer
 from fastslow.fast.gepa import GepaOptimizer
 from fastslow.fast.protocol import Evolution, FastPhase
 from fastslow.loop import FastSlowLoop, Stage
 from fastslow.policy.protocol import Drift, SampleRequest
-from fastslow.run.observer import Phase
+from fastslow.run.observer import Observer, Phase
 from fastslow.run.state import LoopState
 from fastslow.seeding import derive_seed
 from fastslow.session import Session
+from fastslow.slow.anomalies import AnomalyError
 from fastslow.tasks.protocol import Task
 from fastslow.types import (
     Candidate,
@@ -113,6 +116,7 @@ class ScriptedPolicy:
 
     window = 1000
     max_tokens = 10
+    logprob = -0.5
 
     def __init__(self, script: Script, skill: Skill) -> None:
         self.version = 0
@@ -154,7 +158,7 @@ class ScriptedPolicy:
         return Completion(
             prompt_ids=request.prompt_ids,
             token_ids=tokens,
-            logprobs=(-0.5,) * len(tokens),
+            logprobs=(self.logprob,) * len(tokens),
             text="solved" if solved else "no idea",
             finished=True,
             policy_version=self.version,
@@ -191,7 +195,7 @@ class ScriptedPolicy:
         self.version = self._updated = int((folder / "version").read_text())
 
 
-class Recorder:
+class Recorder(Observer):
     """An observer that notes what it is told."""
 
     def __init__(self, script: Script) -> None:
@@ -216,6 +220,9 @@ class Recorder:
 
     def on_metrics(self, row: Mapping[str, Any]) -> None:
         self._script.note("row", {key: value for key, value in row.items() if value is not None})
+
+    def on_anomaly(self, *details: Any) -> None:
+        self._script.note("anomaly", details)
 
     def on_state(self, state: LoopState) -> None:
         self._script.note("state", state)
@@ -517,6 +524,48 @@ def test_groups_without_variance_are_dropped_one_by_one() -> None:
     kept = [row["groups/kept"] for row in this.rows("slow")]
     assert any(0 < count < 3 for count in kept)
     assert [len(data) for data in this.script.all("update")] == [4 * k for k in kept if k]
+
+
+# Numbers gone wrong.
+
+
+def test_a_batch_without_signal_neither_adds_to_skipped_steps_nor_excuses_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second of four batches, of 12 rollouts each, is all solved; no update can be made."""
+    numbers = itertools.count()
+
+    def skill(*_: Any) -> float:
+        number = next(numbers)
+        return 1.0 if number // 12 == 1 else float(number % 2)
+
+    def update(*_: Any) -> Mapping[str, float]:
+        raise AnomalyError("a loss is not finite")
+
+    this = world(method="rl", skill=skill, evaluation={"problems": 0})
+    monkeypatch.setattr(this.policy, "update", update)
+    with pytest.raises(RunError, match=r"^step 4: .* updates of 3 steps in a row"):
+        this.run()
+    assert [state.skipped for state in this.script.all("state")] == [0, 1, 1, 2]
+    assert [row["step"] for row in this.rows("slow") if "skipped" in row] == [1, 3, 4]
+
+
+def test_a_policy_without_numbers_is_found_out_though_all_its_rollouts_earn_the_same() -> None:
+    this = world(method="rl", skill=lambda *_: 1.0, evaluation={"problems": 0})
+    this.policy.logprob = math.nan
+    with pytest.raises(RunError, match=r"^step 3: a log-probability at sampling is not finite"):
+        this.run()
+    assert [row["groups/kept"] for row in this.rows("slow")] == [0, 0, 0]
+    assert len(this.script.all("anomaly")) == 3
+
+
+@pytest.mark.parametrize(("problems", "asked"), [(0, 3), (4, 4)], ids=["fast phase", "evaluation"])
+def test_it_is_found_out_where_there_is_no_update_to_skip(problems: int, asked: int) -> None:
+    this = world(contexts=TWO, every=1, evaluation={"problems": problems})
+    this.policy.logprob = math.nan
+    with pytest.raises(RunError, match=f"is not finite in {asked} of {asked} rollouts"):
+        this.run()
+    assert not this.rows("slow")
 
 
 # Reuse.

@@ -11,6 +11,8 @@ from fastslow.types import Rollout
 NOT_FINITE = "a {} is not finite"
 """What is said of one; filled in with its name."""
 
+AT_SAMPLING = "log-probability at sampling"
+
 
 class AnomalyError(Exception):
     """An update that was not made, for something is wrong with its numbers. The weights and the
@@ -33,8 +35,8 @@ class MismatchError(AnomalyError):
 def refuse_non_finite(rollouts: Sequence[Rollout]) -> None:
     """Raises: AnomalyError if the sampler had a log-probability that is not finite. Such a policy
     may well earn the same reward with every rollout, and then no update would come upon it."""
-    if blamed := _not_finite(rollouts):
-        raise AnomalyError(NOT_FINITE.format("log-probability at sampling"), blamed)
+    if blamed := not_finite((r.label, r.completion.logprobs) for r in rollouts):
+        raise AnomalyError(NOT_FINITE.format(AT_SAMPLING), blamed)
 
 
 def stop_if_not_finite(rollouts: Sequence[Rollout]) -> None:
@@ -42,22 +44,18 @@ def stop_if_not_finite(rollouts: Sequence[Rollout]) -> None:
 
     Raises: RunError.
     """
-    if blamed := _not_finite(rollouts):
+    if blamed := not_finite((r.label, r.completion.logprobs) for r in rollouts):
         raise RunError(
-            f"{NOT_FINITE.format('log-probability at sampling')} in {len(blamed)} of "
-            f"{len(rollouts)} rollouts, the first of {blamed[0]}: the model computes no numbers "
-            "from its weights. Checkpoints saved before are intact. In a run that has just begun "
-            "the model's files may be damaged, or its activations too large for policy.dtype: try "
-            "float32"
+            f"{NOT_FINITE.format(AT_SAMPLING)} in {len(blamed)} of {len(rollouts)} rollouts, the "
+            f"first of {blamed[0]}: the model computes no numbers from its weights. Checkpoints "
+            "saved before are intact. In a run that has just begun the model's files may be "
+            "damaged, or its activations too large for policy.dtype: try float32"
         )
 
 
-def _not_finite(rollouts: Sequence[Rollout]) -> list[str]:
-    return [
-        rollout.label
-        for rollout in rollouts
-        if not all(map(math.isfinite, rollout.completion.logprobs))
-    ]
+def not_finite(named: Iterable[tuple[str, Sequence[float]]]) -> list[str]:
+    """The names under which some number is not finite."""
+    return [name for name, numbers in named if not all(map(math.isfinite, numbers))]
 
 
 def stop_if_lost(anomaly: AnomalyError, step: int, skipped: int, limit: int) -> None:

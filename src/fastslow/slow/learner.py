@@ -15,7 +15,13 @@ from torch import Tensor
 from fastslow.config import SlowConfig
 from fastslow.engine.base import Against, Engine, PassScores, TokenSequence
 from fastslow.engine.head import TokenScores
-from fastslow.slow.anomalies import NOT_FINITE, AnomalyError, MismatchError
+from fastslow.slow.anomalies import (
+    AT_SAMPLING,
+    NOT_FINITE,
+    AnomalyError,
+    MismatchError,
+    not_finite,
+)
 from fastslow.slow.losses import LOSSES, kl_to_reference
 from fastslow.slow.master import MasterWeights
 from fastslow.types import Datum, Lesson
@@ -292,5 +298,5 @@ class _TokenBatch:
 
 def _refuse_non_finite(data: Sequence[Datum] | Sequence[Lesson]) -> None:
     """A ratio would hide it: where a log-probability at sampling is -inf, it is capped like any."""
-    if blamed := [d.source for d in data if not all(map(math.isfinite, d.logprobs))]:
-        raise AnomalyError(NOT_FINITE.format("log-probability at sampling"), blamed)
+    if blamed := not_finite((d.source, d.logprobs) for d in data):
+        raise AnomalyError(NOT_FINITE.format(AT_SAMPLING), blamed)
