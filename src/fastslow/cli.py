@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from fastslow.errors import FastslowError
+from fastslow.errors import FastslowError, InputError
 from fastslow.redaction import redact
 from fastslow.studies import STUDIES
 
@@ -143,10 +143,10 @@ def compare(
         print(f"written: {output}")
 
 
-@app.command()
+@app.command(epilog="\n\n".join(f"{name}: {asks}" for name, asks in STUDIES.items()))
 def study(
-    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(STUDIES)}.")],
-    config: Annotated[Path, typer.Argument(help="A TOML file, with a table [study] or without.")],
+    name: Annotated[str, typer.Argument(help="Which one: see below.")],
+    config: Annotated[Path, typer.Argument(help=r"A TOML file, with a table \[study] or without.")],
     overrides: Overrides = None,
     dry_run: DryRun = False,
     conclude: Annotated[
@@ -156,6 +156,12 @@ def study(
     """Run one of the paper's protocols on CONFIG, or go on with it."""
     from fastslow.studies.command import describe, run_study
 
+    if dry_run and conclude:
+        raise InputError(
+            "fastslow study: --dry-run and --conclude ask for two things: the first shows what "
+            "would be run and writes nothing, the second runs nothing and writes what can be "
+            "concluded. Give one of them"
+        )
     if dry_run:
         describe(name, config, overrides or [])
     else:

@@ -390,11 +390,22 @@ def test_a_dry_run_knows_what_is_finished(fastslow: Command, write: Write, tmp_p
     assert snapshot(tmp_path) == before
 
 
-def test_the_help_names_every_study(fastslow: Command) -> None:
+def test_showing_and_concluding_are_two_things(
+    fastslow: Command, write: Write, tmp_path: Path
+) -> None:
+    done = fastslow("efficiency", write(), "--dry-run", "--conclude")
+    assert done.code == 2
+    assert "--dry-run and --conclude" in done.err
+    assert "Give one of them" in done.err
+    assert os.listdir(tmp_path) == ["c.toml"]
+
+
+def test_the_help_says_what_every_study_asks(fastslow: Command) -> None:
     done = fastslow("--help")
     assert done.code == 0
-    for name in STUDIES:
-        assert name in done.out
+    for name, asks in STUDIES.items():
+        assert f"{name}: {asks}" in done.out
+    assert "a table [study] or without" in done.out
 
 
 # Wrong input.
