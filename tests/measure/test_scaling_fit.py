@@ -160,7 +160,16 @@ def test_flat_falling_and_dead_curves_do_not_rise() -> None:
 
 def test_samples_that_were_not_counted_are_refused() -> None:
     c, rewards = curve(0.05, 0.6, 1500, 2.0)
-    assert "not counted" in refusal([*c[:-1], np.nan], rewards)
+    for unknown in (np.nan, np.inf):
+        assert "not counted" in refusal([*c[:-1], unknown], rewards)
+
+
+@pytest.mark.parametrize("place", [0, 7, -1])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_rewards_that_are_not_finite_are_refused(place: int, value: float) -> None:
+    c, rewards = curve(0.05, 0.6, 1500, 2.0)
+    rewards[place] = value
+    assert "not finite: 1 of 26" in refusal(c, rewards)
 
 
 def test_a_curve_that_starts_at_the_top_is_refused() -> None:

@@ -103,9 +103,9 @@ def fit(
         skip: points within this share of the samples are left out: the start is no sigmoid.
 
     Returns:
-        Unidentified if samples are NaN, if there are fewer than 6 points, if the rewards do not
-        rise or have no room to, if the curve has not bent yet, if only the highest possible reward
-        bounds it, or if the interval on A is wider than the whole rise seen.
+        Unidentified if samples or rewards are not finite, if there are fewer than 6 points, if the
+        rewards do not rise or have no room to, if the curve has not bent yet, if only the highest
+        possible reward bounds it, or if the interval on A is wider than the whole rise seen.
 
     Raises:
         ValueError: samples and rewards are no two lists of one length, or samples do not rise.
@@ -115,8 +115,10 @@ def fit(
         raise ValueError(
             f"a fit takes as many rewards as samples, and samples that rise; found {x} and {y}"
         )
-    if np.isnan(x).any():
+    if not np.isfinite(x).all():
         return Unidentified("how many samples it took was not counted")
+    if not np.isfinite(y).all():
+        return Unidentified(f"rewards that are not finite: {np.sum(~np.isfinite(y))} of {y.size}")
     kept = x > skip * x.max(initial=0.0)
     if r0 is None:
         kept[:1] = False
