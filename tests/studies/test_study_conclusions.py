@@ -253,6 +253,7 @@ def test_plasticity_compares_the_ends_of_the_second_task(concluded: Make, course
     assert found.claims[0].runs == ["fst -> rl 0", "fst -> rl 1", "base -> rl 0", "base -> rl 1"]
     found = concluded("plasticity", runs(0.15))
     assert holds(found) == ["no", "no"]
+    assert concluded("plasticity", runs(0.48)).claims[0].holds == "yes"  # 0.5 less 0.02, no more
     assert [set(drawn(panel)) for panel in found.panels] == [
         {"rl", "fst"},
         {"base -> rl", "rl -> rl", "fst -> rl"},
@@ -368,8 +369,11 @@ def test_when_reward_and_gradient_leave_zero(concluded: Make, rewarded: Make) ->
 @pytest.mark.parametrize(
     ("rl", "fst", "reading", "verdict"),
     [
-        ((0,) * 8, (0.5,) * 8, {"value": 9.0, "bound": "at least"}, "yes"),
-        ((0.5,) * 8, (0,) * 8, {"value": 1 / 9, "bound": "at most"}, "no"),
+        # Of 8 steps, 6 begin a whole window of 3: had there been more, 7 might have been the first.
+        ((0,) * 8, (0.5,) * 8, {"value": 7.0, "bound": "at least"}, "yes"),
+        ((0.5,) * 8, (0,) * 8, {"value": 1 / 7, "bound": "at most"}, "no"),
+        ((*(0,) * 7, 0.1), (0.5,) * 8, {"value": 7.0, "bound": "at least"}, "yes"),
+        ((0, 0), (0.5,) * 8, {"value": 1.0, "bound": "at least"}, "undecided"),
         ((0,) * 8, (0,) * 8, {"missing": "neither reward left zero"}, "undecided"),
     ],
 )
@@ -380,6 +384,17 @@ def test_a_reward_that_never_leaves_zero_is_a_bound(
     claim = concluded("star-graph", runs).claims[0]
     assert claim.to_json("")["readings"][0] == {"seed": 0, **reading}
     assert claim.holds == verdict
+
+
+def test_a_step_that_was_skipped_has_no_gradient_to_tell_of(
+    concluded: Make, rewarded: Make
+) -> None:
+    rl = rewarded(0, 0.5, 0.5, 0.5)
+    rl[2] = {**rl[2], "skipped": "the loss is not finite"}
+    del rl[2]["grad_norm"]
+    found = concluded("star-graph", both_seeds(rl=rl, fst=rewarded(0.5, 0.5, 0.5, 0.5)))
+    assert drawn(found.panels[1])["rl"][0] == [(1, 0), (2, 2), (4, 2)]
+    assert found.rows[0]["steps/no_gradient"] == 1
 
 
 # Evaluations beside the runs.
@@ -416,6 +431,8 @@ def test_quadrants(evidence: Make, course: Make) -> None:
     assert points == [(0, 0.1)] * 2 + [(1, 0.3)] * 2 + [(2, 0.5)] * 2 + [(3, 0.6)] * 2
     without = find("quadrants").conclude(replace(made, evaluated=rows[:6]))
     assert set(holds(without)) == {"undecided"}
+    unmeasured = find("quadrants").conclude(replace(made, evaluated=[]))
+    assert not unmeasured.files  # what was measured before is not written over with nothing
 
 
 def test_out_of_distribution(concluded: Make, course: Make) -> None:

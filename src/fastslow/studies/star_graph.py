@@ -2,7 +2,8 @@
 
 RL sees no reward and has no gradient until it stumbles upon one; FST's contexts find some first.
 The reward has left zero at the first step from which its mean over ``study.window`` steps exceeds
-``study.threshold``. A run in which it never did gives a bound: its number of steps.
+``study.threshold``. A run in which it never did gives a bound: the first step whose window it did
+not see the end of.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def conclude(evidence: Evidence[Settings]) -> Conclusion:
     settings = evidence.setup.settings
 
     def earlier(fst: RunRecord, rl: RunRecord) -> Reading | NoReading:
-        return _ratio(_leaves(rl, settings), _leaves(fst, settings), rl, fst)
+        return _ratio(rl, fst, settings)
 
     def higher(fst: RunRecord, rl: RunRecord) -> Reading | NoReading:
         return difference(fst.final_reward, rl.final_reward)
@@ -95,28 +96,34 @@ def _leaves(run: RunRecord, settings: Settings) -> int | None:
     return None
 
 
-def _ratio(
-    rl_step: int | None, fst_step: int | None, rl: RunRecord, fst: RunRecord
-) -> Reading | NoReading:
+def _ratio(rl: RunRecord, fst: RunRecord, settings: Settings) -> Reading | NoReading:
+    rl_step, fst_step = _leaves(rl, settings), _leaves(fst, settings)
     if rl_step is None and fst_step is None:
         return NoReading("neither reward left zero")
     if rl_step is None:
         assert fst_step is not None
-        return Reading((rl.config.total_steps + 1) / fst_step, "at least")
+        return Reading(_first_unseen(rl, settings) / fst_step, "at least")
     if fst_step is None:
-        return Reading(rl_step / (fst.config.total_steps + 1), "at most")
+        return Reading(rl_step / _first_unseen(fst, settings), "at most")
     return Reading(rl_step / fst_step)
 
 
+def _first_unseen(run: RunRecord, settings: Settings) -> int:
+    """The first step at which the reward may leave zero in a longer run, if it did not in this."""
+    return max(1, len(run.curve("slow", "reward/mean")[0]) - settings.window + 2)
+
+
 def _gradients(run: RunRecord) -> Line:
-    """A step in which no group had variance made no update: its gradient is zero."""
-    rows = run.rows("slow")
+    """A step in which no group had variance made no update: its gradient is zero. Of one that was
+    skipped, because something was not finite, it is unknown."""
+    rows = [row for row in run.rows("slow") if "skipped" not in row]
     return [row["step"] for row in rows], [row.get("grad_norm", 0.0) for row in rows]
 
 
 def _gradient(run: RunRecord) -> Row:
-    moved = [step for step, norm in zip(*_gradients(run), strict=True) if norm > 0]
-    without = run.slow_steps - len(moved)
+    steps, norms = _gradients(run)
+    moved = [step for step, norm in zip(steps, norms, strict=True) if norm > 0]
+    without = len(steps) - len(moved)
     return {"steps/no_gradient": without, **({"gradient/from": moved[0]} if moved else {})}
 
 
