@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,18 @@ def test_a_run_goes_by_its_latest_checkpoint(fst: RunResult, tiny_model_dir: Pat
             assert torch.equal(loaded[key], value)
     assert any(not torch.equal(loaded[k], v) for k, v in weights(tiny_model_dir).items())
     assert "step_000004" in resolve(str(fst.folder)).description
+
+
+def test_a_damaged_checkpoint_is_no_model_even_if_it_is_named(
+    fst: RunResult, tmp_path: Path
+) -> None:
+    run = shutil.copytree(fst.folder, tmp_path / "run")
+    weights = run / "checkpoints" / "step_000004" / "model" / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(InputError, match=r"step_000004: this checkpoint is damaged: model/model.s"):
+        resolve(str(run / "checkpoints" / "step_000004"))
+    assert "step_000002" in resolve(str(run)).description
 
 
 def test_an_adapter_is_merged_into_what_it_was_trained_on(

@@ -264,6 +264,8 @@ def _resolve_run(name: str, run: Path, checkpoint: Path | None) -> ModelSource:
                 "makes one"
             )
         checkpoint = latest.path
+    else:
+        checkpoints.load(checkpoint)
     base = resolve(configuration.load(run / CONFIG).model)
     weights = checkpoint / "model"
     if not weights.is_dir():  # its weights were never trained

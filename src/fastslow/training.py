@@ -129,8 +129,9 @@ def evaluate(
     *,
     tasks: Mapping[str, TaskConfig] | None = None,
     base: bool = False,
+    step: int | None = None,
 ) -> None:
-    """Evaluate the latest checkpoint of a run; rows go to ``observer``.
+    """Evaluate a checkpoint of a run; rows go to ``observer``.
 
     Args:
         path: the run's folder.
@@ -139,15 +140,21 @@ def evaluate(
         tasks: by the names that rows call them; None for the run's own.
         base: whether the weights are those that the run began from instead, under the contexts that
             it has come to.
+        step: that of the checkpoint; None: the latest that is whole.
 
     Raises:
-        InputError: the folder is no run, or has no checkpoint yet, or a task is wrong.
+        InputError: the folder is no run, has no checkpoint yet or a damaged one of ``step``, or a
+            task is wrong.
     """
     path = Path(path)
     source = str(path / CONFIG)
     config = configuration.load(path / CONFIG).model_copy(update={"eval": settings})
-    saved = checkpoints.latest(path / CHECKPOINTS)
-    if saved is None:
+    folder = path / CHECKPOINTS
+    if step is not None:
+        saved = checkpoints.load(checkpoints.path_of(folder, step))
+    elif (latest := checkpoints.latest(folder)) is not None:
+        saved = latest
+    else:
         raise InputError(f"{path}: has no checkpoint yet: `fastslow resume {path}` makes one")
     policy = build_policy(config, trainable=False)
     if not base:

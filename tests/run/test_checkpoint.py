@@ -5,6 +5,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastslow.errors import InputError
 from fastslow.run import checkpoint as checkpoints
 from fastslow.run.checkpoint import Mark
 from fastslow.run.state import LoopState
@@ -195,6 +197,42 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
         (record,) = caplog.records
         assert "step_000004 is damaged" in record.getMessage()
         assert reason in record.getMessage()
+
+
+def test_how_far_a_run_has_come_is_told_without_reading_its_weights(
+    tmp_path: Path, mark_at: MarkAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = checkpoints.save(tmp_path, mark_at(2), weights("w"))
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "_digest", None)
+        assert checkpoints.latest(tmp_path, read=False) == saved
+    for damage in (_no_weights, _more_files, _no_checksums, _other_weights):
+        shutil.rmtree(tmp_path / "step_000002")
+        damage(checkpoints.save(tmp_path, mark_at(2), weights("w")).path)
+        later = time.time() + 1  # the clock of a file may tick slower than this loop
+        for file in (tmp_path / "step_000002").glob("optimiser/*"):
+            os.utime(file, (later, later))
+        assert checkpoints.latest(tmp_path, read=False) is None
+
+
+def test_damage_that_left_no_trace_is_found_where_the_weights_are_read(
+    tmp_path: Path, mark_at: MarkAt
+) -> None:
+    folder = tmp_path / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+    path = checkpoints.save(folder, mark_at(2), weights("w")).path
+    assert checkpoints.load(path).mark == mark_at(2)
+    file = path / "weights.safetensors"
+    before = file.stat()
+    file.write_text("v")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert checkpoints.latest(folder, read=False) is not None
+    assert checkpoints.latest(folder) is None
+    with pytest.raises(
+        InputError, match=r"step_000002: this .* damaged: weights.safetensors is"
+    ) as e:
+        checkpoints.load(path)
+    assert f"`fastslow resume {tmp_path / 'run'}` goes on from the one before" in str(e.value)
 
 
 @given(data=st.data())

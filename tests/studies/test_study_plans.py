@@ -86,7 +86,7 @@ def test_plasticity_begins_the_second_task_from_each_of_the_first() -> None:
     assert runs["base -> rl"].after is None
     for role, first in (("rl -> rl", "rl"), ("fst -> rl", "fst")):
         assert runs[role].after == runs[first]
-        assert runs[role].resolved.model == str(runs[first].path)
+        assert runs[role].resolved.model == str(runs[first].path / "checkpoints/step_000008")
     for role in ("base -> rl", "rl -> rl", "fst -> rl"):
         config = runs[role].config
         assert (config.seed, config.total_steps, *config.tasks) == (3, 4, "chain_sum")
@@ -97,7 +97,7 @@ def test_plasticity_begins_the_second_task_from_each_of_the_first() -> None:
 def test_contexts_for_the_final_weights_begin_from_them() -> None:
     runs = {run.role: run for run in plan_of("final-contexts", seeds=[0]).runs}
     assert runs["rl -> fast"].after == runs["rl"]
-    assert runs["rl -> fast"].resolved.model == str(runs["rl"].path)
+    assert runs["rl -> fast"].resolved.model == str(runs["rl"].path / "checkpoints/step_000008")
     assert runs["rl -> fast"].config.total_steps == runs["fst"].config.total_steps
 
 

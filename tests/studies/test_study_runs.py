@@ -243,7 +243,7 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(
     assert again.out.count("trains") == 2
     found = {role: read_run(folder) for role, folder in paths(prepared).items()}
     for role, first in (("rl -> rl", "rl"), ("fst -> rl", "fst")):
-        assert found[role].config.model == str(found[first].path)
+        assert found[role].config.model == str(found[first].path / "checkpoints/step_000002")
         ends = [row for row in found[first].rows("eval") if row["context"] == "seed"]
         assert found[role].rows("eval")[0]["accuracy"] == ends[-1]["accuracy"]
         assert (found[role].slow_steps, found[role].config.method) == (1, "rl")
@@ -343,6 +343,31 @@ def test_what_counts_as_finished(fastslow: Command, write: Write) -> None:
     assert status(spec) == "unfinished"
     shutil.rmtree(spec.path)
     assert status(spec) == "to train"
+
+
+def test_no_earlier_weights_stand_in_for_the_last(fastslow: Command, write: Write) -> None:
+    """Damage that nobody could tell from the outside, found when the weights are read."""
+    path = write({"seeds": [0], "split": "validation", "problems": 2}, fast={"every": 1})
+    assert fastslow("star-graph", path, "--set", "study={seeds=[0]}").code == 0
+    prepared = prepare("quadrants", path, [])
+    (spec,) = prepared.plan.runs
+    assert sorted(os.listdir(spec.path / "checkpoints")) == ["step_000001", "step_000002"]
+    weights = spec.last_checkpoint / "model/model.safetensors"
+    content, times = weights.read_bytes(), weights.stat()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert status(spec) == "finished"
+    failed = fastslow("quadrants", path)
+    assert failed.code == 1
+    assert f"{spec.last_checkpoint}: this checkpoint is damaged: model/model.safet" in failed.err
+    assert f"`fastslow resume {spec.path}` goes on from the one before" in failed.err
+    assert result(prepared, "results.json")["rows"] == []
+
+    from fastslow import training
+
+    training.resume(spec.path, console=False)
+    assert weights.read_bytes() == content
+    assert fastslow("quadrants", path).code == 0
 
 
 def test_a_folder_of_another_run_is_not_reused(fastslow: Command, write: Write) -> None:
@@ -471,6 +496,7 @@ def test_a_study_of_one_task_refuses_several(fastslow: Command, write: Write, ta
     [
         ("study.sedes=[0]", "study.sedes: unknown key"),
         ("study.seeds.x=1", "study.seeds is a value, not a table"),
+        ("study=1", "study: is a value; found 1. Allowed: a table"),
         ("slow.grou=4", "slow.grou: unknown key; did you mean 'group'?"),
     ],
 )

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from fastslow.errors import InputError
 from fastslow.run import disk
 from fastslow.run.serial import dumps, state_from_json, state_to_json
 from fastslow.run.state import LoopState
@@ -32,6 +33,9 @@ CHECKSUMS = "checksums.sha256"
 
 _PACKAGES = ("fastslow", "torch", "transformers", "tokenizers", "safetensors", "numpy", "gepa")
 """Those whose versions may decide the last bit of a number, or more."""
+
+_DAMAGES = (OSError, ValueError, KeyError, TypeError)
+"""What reading a checkpoint that is not whole comes to."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def save(folder: Path, mark: Mark, write: Callable[[Path], None]) -> Checkpoint:
     checkpoint of the same step is replaced. Whatever is raised leaves the folder as it was.
     """
     versions = current_versions()
-    path = folder / f"step_{mark.state.step:06d}"
+    path = path_of(folder, mark.state.step)
     partial = disk.partial(path)
     try:
         partial.mkdir()
@@ -94,15 +98,38 @@ def save(folder: Path, mark: Mark, write: Callable[[Path], None]) -> Checkpoint:
     return Checkpoint(path, mark, versions)
 
 
-def latest(folder: Path) -> Checkpoint | None:
+def path_of(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step stands in ``folder``."""
+    return folder / f"step_{step:06d}"
+
+
+def latest(folder: Path, *, read: bool = True) -> Checkpoint | None:
     """The latest checkpoint in ``folder`` that is whole; damaged ones are passed over, and named
-    in a warning. Reads every byte of what it looks at."""
+    in a warning.
+
+    Args:
+        read: whether every byte of what is looked at is read and compared. If not, a file that was
+            not written to since its checksum was taken counts as what it was then: enough to tell
+            how far a run has come, at no cost, and not enough to go on from there.
+    """
     for path in reversed(_folders(folder)):
         try:
-            return _load(path)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return _load(path, read)
+        except _DAMAGES as error:
             log.warning("%s is damaged and is passed over: %s", path, _reason(error))
     return None
+
+
+def load(path: Path) -> Checkpoint:
+    """The checkpoint at ``path``, of which every byte is read. Raises: InputError if it is not
+    whole."""
+    try:
+        return _load(path, read=True)
+    except _DAMAGES as error:
+        raise InputError(
+            f"{path}: this checkpoint is damaged: {_reason(error)}. "
+            f"`fastslow resume {path.parents[1]}` goes on from the one before and makes it again"
+        ) from None
 
 
 def steps(folder: Path) -> list[int]:
@@ -177,8 +204,8 @@ def _to_json(mark: Mark, versions: Mapping[str, str]) -> str:
     )
 
 
-def _load(path: Path) -> Checkpoint:
-    _verify(path)
+def _load(path: Path, read: bool) -> Checkpoint:
+    _verify(path, read)
     data = json.loads((path / STATE).read_text(encoding="ascii"))
     mark = Mark(
         state=state_from_json(data["state"]),
@@ -194,8 +221,13 @@ def _checksums(folder: Path) -> str:
     return "".join(f"{_digest(folder / name)}  {name}\n" for name in _files(folder))
 
 
-def _verify(path: Path) -> None:
-    """Raises: OSError, ValueError if the folder holds anything but what its checksums say."""
+def _verify(path: Path, read: bool) -> None:
+    """Raises: OSError, ValueError if the folder holds anything but what its checksums say.
+
+    The checksums are written last. Unless all is to be ``read``, files older than they are count as
+    unchanged, as they would to make.
+    """
+    written = (path / CHECKSUMS).stat().st_mtime_ns
     listed: dict[str, str] = {}
     for line in (path / CHECKSUMS).read_text(encoding="utf-8").split("\n")[:-1]:
         entry = re.fullmatch(r"([0-9a-f]{64})  (.+)", line)
@@ -206,6 +238,8 @@ def _verify(path: Path) -> None:
     for name in sorted(listed.keys() ^ set(found)):
         raise ValueError(f"{name} is {'missing' if name in listed else f'not in {CHECKSUMS}'}")
     for name in found:
+        if not read and (path / name).stat().st_mtime_ns <= written:
+            continue
         if _digest(path / name) != listed[name]:
             raise ValueError(f"{name} is not what was written: its SHA-256 differs")
 

@@ -51,7 +51,7 @@ def evaluate(evaluation: Evaluation, console: bool) -> list[Row]:
         and ``weights``.
 
     Raises:
-        InputError: the run has no checkpoint, or a task is wrong.
+        InputError: the checkpoint of the run's last step is damaged, or a task is wrong.
         InterruptedRunError: somebody asked it to stop.
     """
     spec, collected = evaluation.run, _Rows()
@@ -65,6 +65,7 @@ def evaluate(evaluation: Evaluation, console: bool) -> list[Row]:
             Fanout(*observers),
             tasks=evaluation.tasks,
             base=evaluation.weights == "base",
+            step=spec.config.total_steps,
         )
     where = {
         "role": spec.role,

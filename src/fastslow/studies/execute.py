@@ -111,13 +111,14 @@ def status(spec: RunSpec) -> Status:
     """How far the folder of a run has come.
 
     A run is finished if its last checkpoint is of its last step, and all evaluations of that step
-    are there. Raises: InputError if the folder holds another run or cannot be read.
+    are there. Its weights are not read for that: whoever goes on from them does, and is told of
+    damage. Raises: InputError if the folder holds another run or cannot be read.
     """
     path = spec.path
     if not (path / CONFIG).is_file():
         return "to train"
     _refuse_another(spec, configuration.load(path / CONFIG))
-    saved = checkpoints.latest(path / CHECKPOINTS)
+    saved = checkpoints.latest(path / CHECKPOINTS, read=False)
     if saved is None or saved.state.step < spec.config.total_steps:
         return "unfinished"
     return "finished" if _is_evaluated(spec.config, read_run(path)) else "unfinished"

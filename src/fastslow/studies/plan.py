@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fastslow.config import EvalConfig, RunConfig, TaskConfig
+from fastslow.run import checkpoint as checkpoints
+from fastslow.run.folder import CHECKPOINTS
 
 Weights = Literal["base", "trained"]
 
@@ -60,8 +62,13 @@ class RunSpec:
     @property
     def resolved(self) -> RunConfig:
         """The configuration to train."""
-        model = {} if self.after is None else {"model": str(self.after.path)}
+        model = {} if self.after is None else {"model": str(self.after.last_checkpoint)}
         return self.config.model_copy(update={"name": self.path.name, **model})
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """The folder of the checkpoint of the run's last step: no earlier one stands in for it."""
+        return checkpoints.path_of(self.path / CHECKPOINTS, self.config.total_steps)
 
 
 @dataclass(frozen=True)

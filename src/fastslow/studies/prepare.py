@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ def _read(path: Path, overrides: Sequence[str]) -> tuple[RunConfig, dict[str, An
     """The run configuration in a file, and its ``[study]`` table."""
     data = configuration.read_toml(path)
     study = {"study": data.pop("study", {})}
-    of_study = [override for override in overrides if override.lstrip().startswith("study.")]
+    of_study = [o for o in overrides if re.match(r"\s*study\s*[.=]", o)]
     for override in of_study:
         apply_override(study, override)
     if not isinstance(study["study"], dict):
