@@ -210,6 +210,9 @@ def test_drift_is_compared_where_the_rewards_match(
     # It goes on to drift, beyond what RL reaches: that is not compared.
     fst = course([0.1, 0.5, 0.9], "best", evaluation=drifting(0.0, end, 5.0))
     found = concluded("drift", both_seeds(rl=rl, fst=fst))
+    assert [(row["role"], row["step"]) for row in found.rows if row["seed"] == 0] == [
+        (role, step) for role in ("rl", "fst") for step in (0, 2, 4)
+    ]
     (claim,) = found.claims
     assert claim.estimate == pytest.approx(end / 0.4)
     assert claim.holds == verdict

@@ -81,6 +81,18 @@ def test_drift_is_measured_where_it_is_studied() -> None:
     assert not any(run.config.eval.drift for run in plan_of("efficiency").runs)
 
 
+def test_drift_is_measured_under_the_whole_population_too() -> None:
+    plan = plan_of("drift")
+    assert [(e.run.key, e.weights) for e in plan.evaluations] == [
+        (("fst", seed), "trained") for seed in (0, 1)
+    ]
+    for evaluation in plan.evaluations:
+        assert evaluation.settings.contexts == ("population",)
+        assert evaluation.settings.drift
+    all_along = run_config(eval={"contexts": ["seed", "best", "population"]})
+    assert not plan_of("drift", all_along).evaluations
+
+
 def test_plasticity_begins_the_second_task_from_each_of_the_first() -> None:
     runs = {run.role: run for run in plan_of("plasticity", seeds=[3]).runs}
     assert runs["base -> rl"].after is None

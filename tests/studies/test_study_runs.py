@@ -212,6 +212,24 @@ def test_other_tasks_are_evaluated(fastslow: Command, write: Write, task: str) -
     ]
 
 
+def test_drift_is_told_under_every_context(fastslow: Command, write: Write) -> None:
+    path = write(eval={"contexts": ["seed", "best"]})
+    done = fastslow("drift", path)
+    assert (done.code, done.err) == (0, "")
+    rows = result(prepare("drift", path, []), "results.json")["rows"]
+    assert [(row["role"], row["step"], row["context"]) for row in rows] == [
+        ("rl", 0, "seed"),
+        ("rl", 2, "seed"),
+        ("fst", 0, "seed"),
+        ("fst", 2, "seed"),
+        ("fst", 2, "best"),
+        ("fst", 2, "population"),
+    ]
+    for row in rows:
+        assert row["drift/sequence"] >= row["drift/exact"] >= -1e-6
+        assert {"drift/k1", "drift/k3", "entropy"} <= row.keys()
+
+
 # What fails, and what is stopped.
 
 

@@ -1,9 +1,10 @@
 """KL to the base policy at matched reward (paper: up to 70 % lower for FST).
 
-RL and FST, with the exact KL(pi_train || pi_base) at every evaluation, in nats per token. The
-ratio is read at the highest reward that both reach, each under the context it is meant to be used
-with. The study sets ``eval.drift``: set it in the configuration as well and it shares its runs
-with the others.
+RL and FST, with the exact KL(pi_train || pi_base) at every evaluation, in nats per token and per
+completion, under every context that is evaluated. The ratio is read at the highest reward that both
+reach, each under the context it is meant to be used with. FST's end is evaluated under its whole
+population too, unless ``eval.contexts`` has it evaluated all along. The study sets ``eval.drift``:
+set it in the configuration as well and it shares its runs with the others.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fastslow.config import Method
+from fastslow.config import EvalConfig, Method
 from fastslow.measure.matched import drift_ratio
-from fastslow.run.record import RunRecord
+from fastslow.run.record import Row, RunRecord
 from fastslow.studies.claims import NoReading, Reading
 from fastslow.studies.figures import Line, line_panel
 from fastslow.studies.measured import evaluations, identity
-from fastslow.studies.plan import Plan
+from fastslow.studies.plan import Evaluation, Plan, RunSpec
 from fastslow.studies.study import Conclusion, Evidence, Setup, Study, StudySettings
 
 ROLES: tuple[Method, ...] = ("rl", "fst")
@@ -38,11 +39,15 @@ class Settings(StudySettings):
 
 def plan(setup: Setup[Settings]) -> Plan:
     changes = {"eval": {"drift": True}}
-    return Plan(
-        tuple(
-            setup.run(role, role, seed, changes) for seed in setup.settings.seeds for role in ROLES
-        )
-    )
+    runs = [setup.run(role, role, seed, changes) for seed in setup.settings.seeds for role in ROLES]
+    lacking = [
+        run for run in runs if run.config.uses_fast and "population" not in run.config.eval.contexts
+    ]
+    return Plan(tuple(runs), tuple(Evaluation(run, "trained", _population(run)) for run in lacking))
+
+
+def _population(run: RunSpec) -> EvalConfig:
+    return run.config.eval.model_copy(update={"contexts": ("population",)})
 
 
 def conclude(evidence: Evidence[Settings]) -> Conclusion:
@@ -59,8 +64,7 @@ def conclude(evidence: Evidence[Settings]) -> Conclusion:
         {**identity(role, run), **{key: row[key] for key in SHOWN if key in row}}
         for role in ROLES
         for run in evidence.of(role)
-        for context in dict.fromkeys(["seed", run.trained_context])
-        for row in evaluations(run, context)
+        for row in (*run.rows("eval"), *_beside(evidence, run))
         if "drift/exact" in row
     ]
     panel = line_panel(
@@ -82,6 +86,10 @@ def _ratio(fst: RunRecord, rl: RunRecord) -> Reading | NoReading:
     if matched.at_highest <= 0:
         return NoReading("FST reached that reward before its weights moved")
     return Reading(matched.at_highest)
+
+
+def _beside(evidence: Evidence[Settings], run: RunRecord) -> list[Row]:
+    return [row for row in evidence.evaluated if row["run"] == run.name]
 
 
 def _points(run: RunRecord) -> list[tuple[float, float]]:
