@@ -56,7 +56,7 @@ def fst(write_run: Make, slow: Make, evaluated: Make) -> RunRecord:
         evaluated(4, "best", 0.6),
         evaluated(4, "population", 0.5),
     ]
-    return read_run(write_run(metrics=metrics, slow={"problems": 4}))
+    return read_run(write_run(metrics=metrics, slow={"problems": 4}, fast={"every": 2, "pool": 5}))
 
 
 def test_evaluations_by_what_they_had_cost(fst: RunRecord) -> None:
@@ -66,8 +66,8 @@ def test_evaluations_by_what_they_had_cost(fst: RunRecord) -> None:
     assert curve.samples == [Samples(0, 0, 0), Samples(8, 16, 160), Samples(15, 32, 320)]
     assert curve.samples_with_fast == [
         Samples(0, 0, 0),
-        Samples(8, 30, 300),  # 20 in the fast phase, 2 + 8 after it
-        Samples(16, 64, 640),
+        Samples(13, 30, 300),  # 20 in the fast phase, 2 + 8 after it; 5 problems are set aside
+        Samples(21, 64, 640),
     ]
     assert curve.counts("rollouts", include_fast=True) == [0, 30, 64]
     assert curve.counts("tokens", include_fast=False) == [0, 160, 320]
@@ -94,7 +94,31 @@ def test_a_batch_does_not_cost_itself(fst: RunRecord) -> None:
     assert curve.rewards == [0.1, 0.2, 0.3, 0.5]
     assert curve.counts("rollouts", include_fast=False) == [0, 8, 16, 24]
     assert curve.counts("rollouts", include_fast=True) == [20, 22, 50, 56]
-    assert curve.counts("problems", include_fast=True) == [0, 4, 8, 12]
+    assert curve.counts("problems", include_fast=True) == [5, 9, 13, 17]
+
+
+def test_every_stage_sets_problems_aside_for_its_demonstrations(
+    write_run: Make, evaluated: Make
+) -> None:
+    def problems(**changes: Any) -> list[float]:
+        metrics = [
+            evaluated(0, "seed", 0.1),
+            *({"step": step, "phase": "fast"} for step in (0, 2)),
+            evaluated(4, "best", 0.3),  # before the fast phase that begins the second stage
+            *({"step": step, "phase": "fast"} for step in (4, 6)),
+            evaluated(8, "best", 0.3),
+        ]
+        stages = [{"task": {"name": "star_graph", "d": d}, "steps": 4} for d in (2, 3)]
+        changes = {"fast": {"every": 2, "pool": 5}, **changes}
+        run = write_run(
+            metrics=metrics, steps=None, task=None, stages=stages, slow={"problems": 4}, **changes
+        )
+        curve = learning_curve(read_run(run), task="star_graph")
+        return curve.counts("problems", include_fast=True)
+
+    assert problems() == [0, 16 + 5, 32 + 5 + 5]
+    rewritten = {"components": ["instructions"], "reflection": {"model": "policy"}}
+    assert problems(fast={"every": 2, **rewritten}) == [0, 16, 32]
 
 
 def test_rl_costs_the_same_either_way(write_run: Make, slow: Make, evaluated: Make) -> None:
@@ -110,11 +134,10 @@ def test_rl_costs_the_same_either_way(write_run: Make, slow: Make, evaluated: Ma
 def test_contexts_alone_pass_batches_without_slow_steps(write_run: Make, evaluated: Make) -> None:
     fast = {"cycle": 0, "phase": "fast", "time": 0.0, "rollouts/sampled": 9, "tokens/sampled": 90}
     metrics = [evaluated(0, "seed", 0.1), {"step": 0, **fast}, evaluated(2, "best", 0.3)]
-    curve = learning_curve(
-        read_run(write_run(metrics=metrics, method="fast", slow={"problems": 4}))
-    )
+    settings = {"method": "fast", "slow": {"problems": 4}, "fast": {"every": 2, "pool": 5}}
+    curve = learning_curve(read_run(write_run(metrics=metrics, **settings)))
     assert curve.samples == [Samples(), Samples()]
-    assert curve.samples_with_fast == [Samples(), Samples(8, 9, 90)]
+    assert curve.samples_with_fast == [Samples(), Samples(8 + 5, 9, 90)]
 
 
 def test_the_last_task_or_another(write_run: Make, slow: Make, evaluated: Make) -> None:

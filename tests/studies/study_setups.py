@@ -13,7 +13,7 @@ BASE: dict[str, Any] = {
     "model": "m",
     "steps": 8,
     "task": {"name": "star_graph"},
-    "fast": {"every": 2, "population": 2},
+    "fast": {"every": 2, "population": 2, "pool": 2},
     "slow": {"problems": 4},
 }
 

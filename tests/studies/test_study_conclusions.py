@@ -119,19 +119,20 @@ def test_efficiency_counts_three_ways(concluded: Make, course: Make, rl_climbs: 
     fast = course([0.1, 0.3], "best")
     found = concluded("efficiency", both_seeds(rl=rl_climbs, fst=fst, fast=fast))
     # RL peaks after 8 batches of 4 problems, 16 rollouts and 50 tokens; FST after 2 such batches,
-    # and the 40 rollouts and 400 tokens of a fast phase.
-    assert the(found, "fewer problems").estimate == pytest.approx(4.0)
+    # the 40 rollouts and 400 tokens of a fast phase, and 2 problems to make demonstrations of.
+    assert the(found, "fewer problems").estimate == pytest.approx(32 / 10)
     assert the(found, "fewer rollouts").estimate == pytest.approx(128 / 72)
     assert the(found, "fewer tokens").estimate == pytest.approx(400 / 500)
     assert holds(found) == ["yes", "no", "no"]
     row = next(row for row in found.rows if row["role"] == "fst")
+    assert row["ratio/problems/slow_phases"] == pytest.approx(4.0)
     assert row["ratio/rollouts/slow_phases"] == pytest.approx(4.0)
     assert row["ratio/tokens"] == pytest.approx(0.8)
     assert (row["first"], row["final"], row["peak"]) == (0.1, 0.4, 0.5)
     assert (row["run"], row["rollouts"], row["tokens"]) == ("fst 0", 144, 1000)
     assert not any(key.startswith("ratio") for row in found.rows[:2] for key in row)  # RL
     (line, _) = drawn(found.panels[0])["fst"]
-    assert line == [(0, 0.1), (8, 0.5), (16, 0.5)]  # the running maximum
+    assert line == [(0, 0.1), (10, 0.5), (18, 0.5)]  # the running maximum
 
 
 def test_a_threshold_of_ones_own(concluded: Make, course: Make, rl_climbs: list[Row]) -> None:

@@ -6,21 +6,26 @@ dear which of them matters:
 ========  ==============================  =====================================================
 unit      slow phases alone               fast phases included
 ========  ==============================  =====================================================
-problems  problems of the trained         problems of all batches passed: a fast phase asks
-          batches, at every visit         those that its cycle trains on, so it adds none
+problems  problems of the trained         problems of all batches passed, which are the anchors
+          batches, at every visit         of fast phases too; and of each stage, from its first
+                                          fast phase on, those set aside for demonstrations
 rollouts  rollouts trained on, reused     rollouts freshly sampled; a reused one counts once, in
           ones among them                 the fast phase that sampled it
 tokens    completion tokens of those      completion tokens of those
 ========  ==============================  =====================================================
 
-Neither includes evaluations, nor what a reflection model reads and writes.
+Neither includes evaluations, nor what a reflection model reads and writes. Problems set aside are
+asked and shown with their answers, so they have been seen, but no slow step trains on them: each
+counts once, and all of ``fast.pool``, though a split of fewer than four times as many holds fewer.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Literal
 
 from fastslow.measure.matched import at_reward
@@ -172,13 +177,19 @@ def _evaluations(run: RunRecord, context: str | None, task: str | None) -> list[
 def _spending(run: RunRecord) -> Iterator[tuple[Row, Samples, Samples]]:
     """Every row of a run's metrics with what the slow phases, and both, had cost before it."""
     slow = fresh = Samples()
+    config, evolved = run.config, set[int]()
+    pool = config.fast.pool if config.reserves_pool else 0
+    ends = list(accumulate(stage.steps for stage in config.all_stages))
     for row in run.metrics:
         batches = row["step"] - (row["phase"] == "slow")
-        yield row, slow, replace(fresh, problems=batches * run.config.slow.problems)
+        seen = batches * config.slow.problems + len(evolved) * pool
+        yield row, slow, replace(fresh, problems=seen)
         if row["phase"] == "slow":
             slow = _plus(slow, _trained(row))
         if row["phase"] != "eval":
             fresh = _plus(fresh, _sampled(row))
+        if row["phase"] == "fast":
+            evolved.add(bisect_right(ends, row["step"]))  # the number of the stage
 
 
 def _sampled(row: Row) -> Samples:

@@ -2,8 +2,9 @@
 
 Each run's running maximum of validation accuracy is read against what it had cost: problems,
 rollouts and tokens. FST's ratio to RL is what RL needed for its own peak over what FST needed to
-get there. The paper counts training samples, which fast phases do not add to; rollouts and tokens
-are claimed with the fast phases included, and given without them in the rows.
+get there. All three are claimed with the fast phases included, and given without them in the rows.
+The paper counts training samples, which its fast phases do not add to; ours add the problems that
+are set aside for demonstrations, where contexts have any.
 """
 
 from __future__ import annotations
