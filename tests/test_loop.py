@@ -128,7 +128,7 @@ class ScriptedPolicy:
         """One token a prompt, by which it is remembered; more than the window where it is long."""
         token = derive_seed(context.digest, question)
         self._prompts[token] = (context, question)
-        return (token,) * (self.window if "long" in question else 1)
+        return (token,) * (self.window if "long" in context.instructions + question else 1)
 
     def count_tokens(self, text: str) -> int:
         return len(text.split())
@@ -680,6 +680,20 @@ def test_distilling_samples_without_a_context_and_teaches_with_each_in_turn() ->
         assert sum(x.weight * len(x.token_ids) for x in some) == pytest.approx(1)
     assert {row["rollouts/reused"] for row in this.rows("slow")} == {0}
     assert len(this.rows("fast")) == 2
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_context_that_the_window_does_not_hold_teaches_nothing(count: int) -> None:
+    contexts = (Context("A long one."), Context("A short one."))[:count]
+    this = world(method="distill", contexts=contexts)
+    this.run()
+    asked = {prompt: context for prompt, (context, _) in this.policy._prompts.items()}
+    teachers = {
+        asked[lesson.teacher_prompt_ids[0]]
+        for lessons in this.script.all("distill")
+        for lesson in lessons
+    }
+    assert teachers == set(contexts[1:])
 
 
 def test_a_baseline_per_context_reaches_the_update() -> None:

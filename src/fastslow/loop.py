@@ -212,11 +212,15 @@ class FastSlowLoop:
 
     def _distill(self, groups: Sequence[Group], state: LoopState) -> Mapping[str, Any]:
         """Teach the policy to answer without a context as it does with those of the population,
-        which take turns as teachers."""
+        which take turns as teachers where the model's window holds them."""
+        room = self.policy.window - self.policy.max_tokens
 
         def teachers(turn: int, group: Group) -> list[tuple[int, ...]]:
-            contexts = spread(group.problem, state.population.contexts, len(group.rollouts), turn)
-            return [self.policy.encode(context, group.problem.question) for context in contexts]
+            contexts, question = state.population.contexts, group.problem.question
+            read = {context: self.policy.encode(context, question) for context in contexts}
+            able = [context for context in contexts if len(read[context]) <= room]
+            turns = spread(group.problem, able, len(group.rollouts), turn)
+            return [read[context] for context in turns]
 
         found = lessons(groups, teachers)
         return self.policy.distill(found) if found else {}
