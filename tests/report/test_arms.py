@@ -58,6 +58,12 @@ def test_looks_differ_in_more_than_colour(run: Make) -> None:
         assert len({repr(getattr(look, part)) for look in looks}) == 7
 
 
+def test_many_arms_still_look_different(run: Make) -> None:
+    looks = [arm.look for arm in arms_of([run("r", slow={"lr": rate}) for rate in range(1, 26)])]
+    assert len(set(map(repr, looks))) == 25
+    assert len({(look.colour, look.marker) for look in looks}) == 25  # points have no lines
+
+
 def luminance(colour: str) -> float:
     parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]

@@ -17,7 +17,17 @@ from fastslow.report.curves import (
 )
 from fastslow.report.drift import drift_figure
 from fastslow.report.figures import draw_comparison, write_figures
-from fastslow.report.plot import Figure, Panel, Series, describe, draw, paint
+from fastslow.report.plot import (
+    PANEL_SIZE,
+    Figure,
+    Panel,
+    Series,
+    add_legend,
+    describe,
+    draw,
+    paint,
+    paper_style,
+)
 from fastslow.run.record import RunRecord, read_run
 
 Make = Callable[..., Any]
@@ -201,6 +211,43 @@ def test_a_figure_has_its_numbers_as_a_table(whole: RunRecord) -> None:
         ["star_graph", "fst", "line", 0, 0.1],
         ["star_graph", "fst", "line", 2, 0.6],
     ]
+
+
+def test_a_long_legend_takes_nothing_from_the_panel(whole: RunRecord) -> None:
+    from matplotlib import pyplot
+
+    look = arms_of([whole])[0].look
+    heights = []
+    for count in (1, 16):
+        name = "an arm with a name that needs a line of its own"
+        series = [Series(f"{n} {name}", look, [0, 1], [0, 1]) for n in range(count)]
+        with paper_style():
+            canvas, axes = pyplot.subplots(figsize=PANEL_SIZE, layout="constrained")
+            paint(axes, Panel("p", "slow step", "accuracy", series))
+            add_legend(canvas)
+            canvas.draw_without_rendering()
+        heights.append(axes.get_window_extent().height)
+        pyplot.close(canvas)
+    assert heights[1] == pytest.approx(heights[0], rel=0.1)
+
+
+def test_a_fit_is_thinner_than_what_was_measured_and_has_a_label_of_its_own(
+    whole: RunRecord,
+) -> None:
+    from matplotlib import pyplot
+
+    look = arms_of([whole])[0].look
+    series = [Series("fst", look, [0, 1], [0, 1])]
+    series += [Series("fst", look, [0, 0.5, 1], [0, 0.4, 1], mark="fit")]
+    _, axes = pyplot.subplots()
+    paint(axes, Panel("p", "problems", "accuracy", series))
+    pyplot.close("all")
+    measured, fitted = axes.lines
+    assert fitted.get_linewidth() < 0.7 * measured.get_linewidth()
+    assert fitted.is_dashed()
+    assert not measured.is_dashed()
+    assert (measured.get_marker(), fitted.get_marker()) == ("o", "None")
+    assert axes.get_legend_handles_labels()[1] == ["fst", "fst, fitted"]
 
 
 @pytest.mark.parametrize("suffix", MAGIC)

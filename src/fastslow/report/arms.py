@@ -26,7 +26,8 @@ _FURTHER = (
     ("#a05a2c", ">", (0, (5, 1, 1, 1, 1, 1))),
     ("#5f7fbf", "p", (0, (2, 2))),
 )
-"""Looks of further arms of a method that has one already."""
+"""Looks of further arms of a method that has one already. When they are used up, their parts are
+combined anew."""
 
 _IDENTITY = frozenset({"seed", "name", "log"})
 """Keys that tell runs of one arm apart."""
@@ -167,6 +168,14 @@ def _looks(methods: Sequence[str]) -> list[Look]:
         if method not in methods[:number]:
             looks.append(Look(COLOURS[method], MARKERS[method], LINES[method]))
         else:
-            looks.append(Look(*_FURTHER[further % len(_FURTHER)]))
+            looks.append(_further_look(further))
             further += 1
     return looks
+
+
+def _further_look(number: int) -> Look:
+    """Each round through the list moves markers and lines on by one, so that 36 looks differ."""
+    count = len(_FURTHER)
+    colour, _, _ = _FURTHER[number % count]
+    _, marker, line = _FURTHER[(number + number // count) % count]
+    return Look(colour, marker, line)

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from fastslow.report.arms import Look
 from fastslow.report.table import Table
@@ -32,6 +32,9 @@ _COLUMNS = 3
 
 _LABEL_WIDTH = 44
 """Characters of a legend's or tick's text, at most."""
+
+_LEGEND_ROW = 0.17
+"""Inches."""
 
 Mark = Literal["line", "faint", "fit", "measured", "filled", "hollow"]
 """How a series is drawn. line: points joined; faint: one of several seeds; fit: a curve without
@@ -162,6 +165,22 @@ def draw(figure: Figure, path: Path) -> None:
 _DATE = {".svg": "Date", ".pdf": "CreationDate"}
 
 
+def save_panel(panel: Panel, file: IO[Any], **options: Any) -> None:
+    """Write a single panel, with its legend and without its title, which the text around it says;
+    ``options`` are those of matplotlib's ``savefig``."""
+    from matplotlib import pyplot
+
+    with paper_style():
+        canvas, axes = pyplot.subplots(figsize=PANEL_SIZE, layout="constrained")
+        try:
+            paint(axes, panel)
+            axes.set_title("")
+            add_legend(canvas)
+            canvas.savefig(file, **options)
+        finally:
+            pyplot.close(canvas)
+
+
 @contextmanager
 def paper_style() -> Iterator[None]:
     """Matplotlib as a paper wants it: text stays text, no mathematics in names."""
@@ -209,13 +228,18 @@ def paint(axes: Axes, panel: Panel) -> None:
 
 
 def add_legend(canvas: Canvas) -> None:
-    """One legend below all panels, each label once."""
+    """One legend below all panels, each label once. The canvas grows by the rows beyond the first,
+    so that many labels take nothing from the panels."""
     entries: dict[str, Any] = {}
     for axes in canvas.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     if entries:
-        columns = 4 if max(map(len, entries)) < 12 else 2 if max(map(len, entries)) < 26 else 1
+        width, height = canvas.get_size_inches()
+        longest = max(map(len, entries))
+        columns = 4 if longest < 12 else 2 if longest < 26 else 1
+        columns *= round(width / PANEL_SIZE[0])
+        canvas.set_size_inches(width, height + _LEGEND_ROW * ((len(entries) - 1) // columns))
         canvas.legend(
             entries.values(),
             entries.keys(),
@@ -253,7 +277,15 @@ def _paint_faint(axes: Axes, series: Series) -> None:
 
 
 def _paint_fit(axes: Axes, series: Series) -> None:
-    axes.plot(series.x, series.y, color=series.look.colour, linestyle=series.look.line)
+    """Thin and in fine dashes, the same for all: what was measured stands out against it."""
+    axes.plot(
+        series.x,
+        series.y,
+        color=series.look.colour,
+        linewidth=0.9,
+        linestyle=(0, (2, 1.5)),
+        label=f"{_legend(series)}, fitted",
+    )
 
 
 def _paint_points(axes: Axes, series: Series) -> None:

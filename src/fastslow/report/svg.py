@@ -6,7 +6,7 @@ import io
 import re
 from xml.etree import ElementTree
 
-from fastslow.report.plot import PANEL_SIZE, Panel, add_legend, describe, paint, paper_style
+from fastslow.report.plot import Panel, describe, save_panel
 from fastslow.report.visible import visible
 
 _SVG = "http://www.w3.org/2000/svg"
@@ -24,18 +24,8 @@ def inline_svg(panel: Panel, name: str) -> str:
     a dark page. Ids begin with ``name``, which is unique in the page. Whatever texts the panel
     holds come out escaped.
     """
-    from matplotlib import pyplot
-
     file = io.StringIO()
-    with paper_style():
-        canvas, axes = pyplot.subplots(figsize=PANEL_SIZE, layout="constrained")
-        try:
-            paint(axes, panel)
-            axes.set_title("")  # the page's own text says it
-            add_legend(canvas)
-            canvas.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-        finally:
-            pyplot.close(canvas)
+    save_panel(panel, file, format="svg", transparent=True, metadata={"Date": None})
     root = ElementTree.fromstring(file.getvalue())
     _strip(root)
     _rename(root, name)

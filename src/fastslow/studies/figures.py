@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from fastslow.report.arms import COLOURS, LINES, MARKERS, Look
-from fastslow.report.plot import Panel, Series
+from fastslow.report.plot import Mark, Panel, Series
 
 Line = tuple[Sequence[float], Sequence[float]]
 """[n] places and [n] values of one run."""
@@ -39,10 +39,12 @@ def line_panel(
     boundaries: Sequence[float] = (),
     share: bool = True,
 ) -> Panel:
-    """Lines by role, one a seed; ``fits`` are curves that were computed from them."""
+    """Lines by role, one a seed. Where ``fits`` are given, curves that were computed from them, the
+    lines are points, so that one sees what was measured and what was fitted to it."""
     look = looks(lines)
+    mark: Mark = "line" if fits is None else "measured"
     drawn = [
-        Series(role, look[role], xs, ys)
+        Series(role, look[role], xs, ys, mark=mark)
         for role, some in lines.items()
         for xs, ys in some
         if len(xs)
