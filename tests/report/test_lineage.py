@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from fastslow.report import lineage
 from fastslow.report.arms import arms_of
 from fastslow.report.lineage import Lineage, contexts_figure, contexts_table, lineages
 from fastslow.run.record import RunRecord, read_run
@@ -67,14 +66,13 @@ def test_a_parent_that_is_not_there_leaves_its_child_at_the_top(
 
 
 def test_the_kept_with_their_ancestors_are_shown_before_the_others(
-    record: Make, context: Make, monkeypatch: pytest.MonkeyPatch
+    record: Make, context: Make
 ) -> None:
-    monkeypatch.setattr(lineage, "SHOWN", 4)
     rows = [context("seed", mean=0.0)]
     rows += [context(f"left{n}", mean=0.1 * n, parents=["seed"]) for n in range(5)]
     rows += [context("up", mean=0.0, parents=["seed"])]
     rows += [context("kept", rank=1, mean=0.2, parents=["up"])]
-    (tree,) = lineages([record(*rows)])
+    (tree,) = lineages([record(*rows)], limit=4)
     assert outline(tree) == [("seed", 0), ("left4", 1), ("up", 1), ("kept", 2)]
     assert tree.total == 8
 

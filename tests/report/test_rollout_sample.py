@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fastslow.errors import InputError
 from fastslow.report import rollouts
-from fastslow.report.rollouts import Place, choose, longest_text, sample_rollouts
+from fastslow.report.rollouts import Place, choose, cut, sample_rollouts, thinned
 from fastslow.run.observer import Phase
 from fastslow.run.record import RunRecord, read_run
 from fastslow.run.rollouts import write_rollouts
@@ -109,9 +109,23 @@ def test_a_file_that_is_damaged_is_named(run: RunRecord) -> None:
         sample_rollouts([run])
 
 
-def test_texts_are_cut_so_that_all_fit(run: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
-    keep(run.path, "slow", 1, [0.5, 1.0], text="x" * 5000)
-    samples = sample_rollouts([run])
-    assert longest_text(samples) == 6000
-    monkeypatch.setattr(rollouts, "CHARACTERS", 7000)
-    assert longest_text(samples) == 3000
+def test_a_sample_is_thinned_evenly_over_the_runs_and_says_so(run: RunRecord) -> None:
+    for step in range(1, 10):
+        keep(run.path, "slow", step, [step / 10] * 3)
+    samples = sample_rollouts([run, run])
+    assert [sample.left_out for sample in samples] == [0, 0]
+    for limit in (40, 17, 1, 0):
+        some = thinned(samples, limit)
+        counts = [len(sample.rows) for sample in some]
+        assert sum(counts) == limit
+        assert max(counts) - min(counts) <= 1
+        assert [sample.left_out for sample in some] == [27 - count for count in counts]
+    assert {row["step"] for row in thinned(samples, 16)[0].rows} >= {1, 9}
+
+
+def test_a_long_text_lacks_its_middle() -> None:
+    assert cut("x" * rollouts.LONGEST) == "x" * rollouts.LONGEST
+    long = cut("begins" + "x" * 10_000 + "the answer is 4")
+    assert long.startswith("begins")
+    assert "4,021 characters left out" in long
+    assert long.endswith("the answer is 4")

@@ -2,7 +2,7 @@
 
 Whatever a model, a data set or a configuration wrote is text and stays text: the templates escape
 it, ``visible`` spells out what hides in it, the browser is told to run the page's own script and
-nothing else, and that script writes text nodes only.
+nothing else, and that script only shows and hides what is there. Without it everything is there to read.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ from markupsafe import Markup
 
 from fastslow.report.arms import Arm, arms_of, differences
 from fastslow.report.asymptotes import asymptotes, asymptotes_figure, asymptotes_table
+from fastslow.report.budget import CONTEXTS, PAGE, PICTURES, ROLLOUTS, ROWS, fitted
 from fastslow.report.curves import accuracy_figures, reward_figure, training_figure
 from fastslow.report.drift import drift_figure, matched_drift_table
 from fastslow.report.efficiency import efficiency_figure, efficiency_table
-from fastslow.report.lineage import SHOWN, contexts_figure, contexts_table, lineages
+from fastslow.report.lineage import SHOWN, Lineage, contexts_figure, contexts_table, lineages
+from fastslow.report.names import distinctly_named
 from fastslow.report.overview import metrics_table, overview_table, steps_done
+from fastslow.report.pictures import pictures
 from fastslow.report.plot import Figure
 from fastslow.report.quadrants import quadrants_figure, quadrants_table, read_quadrants
-from fastslow.report.rollouts import RolloutSample, longest_text, sample_rollouts
-from fastslow.report.svg import inline_svg
+from fastslow.report.rollouts import LONGEST, RolloutSample, cut, sample_rollouts, thinned
 from fastslow.report.table import Cell, Table, write_tables
 from fastslow.report.visible import visible
 from fastslow.run.record import RunRecord
 
-_LONGEST_TABLE = 150
-"""Rows of a figure's numbers that the page itself shows; longer tables are in the CSV file."""
+_NOTHING = Markup("")
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Section:
     title: str
     figures: Sequence[Figure] = ()
     tables: Sequence[Table] = ()
-    block: str | None = None
-    """Template of what is neither a figure nor a table."""
+    block: Markup = _NOTHING
+    """What is neither a figure nor a table."""
 
     @property
     def is_empty(self) -> bool:
@@ -65,36 +66,25 @@ def write_report(runs: Sequence[RunRecord], path: Path) -> list[Path]:
         OSError: a file cannot be written.
         InputError: a run's rollouts or quadrants cannot be read.
     """
+    runs = distinctly_named(runs)
     folder = path.with_name(f"{path.stem}_data")
     arms = arms_of(runs)
-    samples = sample_rollouts(runs)
-    trees = lineages(runs)
+    environment = _environment(folder.name, runs)
+    trees, contexts = _contexts(environment, runs)
+    rollouts = _rollouts(environment, runs, trees)
     sections = [
-        section
-        for section in _sections(runs, arms, bool(trees), bool(samples))
-        if not section.is_empty
+        section for section in _sections(runs, arms, contexts, rollouts) if not section.is_empty
     ]
-    page = (
-        _environment()
-        .get_template("report.html")
-        .render(
-            title=runs[0].name if len(runs) == 1 else "Comparison of runs",
-            version=metadata.version("fastslow"),
-            measured=_last_measured(runs),
-            unfinished=[run for run in runs if steps_done(run) < run.config.total_steps],
-            steps_done=steps_done,
-            runs=runs,
-            arms=arms,
-            sections=sections,
-            folder=folder.name,
-            longest_table=_LONGEST_TABLE,
-            lineages=trees,
-            contexts_shown=SHOWN,
-            rollouts=_browser_data(runs, samples),
-            samples=samples,
-            longest_text=longest_text(samples),
-            **_own_code(),
-        )
+    page = environment.get_template("report.html").render(
+        title=runs[0].name if len(runs) == 1 else "Comparison of runs",
+        version=metadata.version("fastslow"),
+        measured=_last_measured(runs),
+        unfinished=[run for run in runs if steps_done(run) < run.config.total_steps],
+        steps_done=steps_done,
+        arms=arms,
+        sections=sections,
+        pictures=pictures([figure for one in sections for figure in one.figures], PICTURES),
+        **_own_code(),
     )
     path.write_text(page, encoding="utf-8")
     tables = [table for section in sections for table in section.tables]
@@ -104,8 +94,37 @@ def write_report(runs: Sequence[RunRecord], path: Path) -> list[Path]:
     return [path, folder]
 
 
+def _contexts(
+    environment: Environment, runs: Sequence[RunRecord]
+) -> tuple[Sequence[Lineage], Markup]:
+    """The trees that the page shows, and what it says of them."""
+    template = environment.get_template("contexts.html")
+
+    def render(trees: Sequence[Lineage]) -> Markup:
+        return Markup(template.render(lineages=trees)) if trees else _NOTHING
+
+    return fitted(lambda limit: lineages(runs, limit), render, SHOWN, CONTEXTS)
+
+
+def _rollouts(
+    environment: Environment, runs: Sequence[RunRecord], trees: Sequence[Lineage]
+) -> Markup:
+    """The rollouts, each with a link to its context where the page shows it."""
+    template = environment.get_template("rollouts.html")
+    linked = {(tree.run.name, node.digest) for tree in trees for node in tree.nodes}
+    samples = sample_rollouts(runs)
+
+    def render(samples: Sequence[RolloutSample]) -> Markup:
+        if not samples:
+            return _NOTHING
+        return Markup(template.render(samples=samples, linked=linked, longest=LONGEST))
+
+    most = sum(len(sample.rows) for sample in samples)
+    return fitted(lambda limit: thinned(samples, limit), render, most, ROLLOUTS)[1]
+
+
 def _sections(
-    runs: Sequence[RunRecord], arms: Sequence[Arm], any_tree: bool, any_rollouts: bool
+    runs: Sequence[RunRecord], arms: Sequence[Arm], contexts: Markup, rollouts: Markup
 ) -> list[Section]:
     fits = asymptotes(arms)
     quadrants = read_quadrants(arms)
@@ -115,7 +134,7 @@ def _sections(
         title: str,
         figures: Sequence[Figure] = (),
         tables: Sequence[Table] = (),
-        block: str | None = None,
+        block: Markup = _NOTHING,
     ) -> Section:
         return Section(
             anchor,
@@ -152,14 +171,14 @@ def _sections(
             "contexts",
             "Contexts as they evolved",
             [contexts_figure(arms)],
-            block="contexts.html" if any_tree else None,
+            block=contexts,
         ),
-        section("rollouts", "Rollouts", block="rollouts.html" if any_rollouts else None),
+        section("rollouts", "Rollouts", block=rollouts),
         section("configuration", "Configurations", tables=[differences(arms)]),
     ]
 
 
-def _environment() -> Environment:
+def _environment(folder: str, runs: Sequence[RunRecord]) -> Environment:
     environment = Environment(
         loader=FunctionLoader(_template),
         autoescape=True,
@@ -168,7 +187,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    environment.filters |= {"cells": _cells, "svg": _svg, "number": _number}
+    environment.filters |= {"cells": _cells, "number": _number, "cut": cut}
+    environment.globals |= {
+        "folder": folder,
+        "runs": runs,
+        "page_megabytes": PAGE // 10**6,
+        "most_rows": ROWS,
+    }
     return environment
 
 
@@ -190,14 +215,6 @@ def _own_code() -> dict[str, Any]:
         "script": Markup(script),
         "script_hash": f"sha256-{digest}",
     }
-
-
-def _svg(figure: Figure) -> list[tuple[str, Markup]]:
-    """Title and picture of each panel."""
-    return [
-        (panel.title, Markup(inline_svg(panel, f"figure-{figure.name}-{number}")))
-        for number, panel in enumerate(figure.panels)
-    ]
 
 
 def _cells(table: Table) -> tuple[list[str], list[list[tuple[str, bool]]]]:
@@ -223,7 +240,7 @@ def _cells(table: Table) -> tuple[list[str], list[list[tuple[str, bool]]]]:
 
 
 def _number(value: Cell) -> str:
-    """A cell as people read it: three decimals of a share, no decimals of a large number."""
+    """A cell as people read it: three decimals of a share, fewer of a large number."""
     match value:
         case None:
             return "-"
@@ -237,6 +254,8 @@ def _number(value: Cell) -> str:
             return "∞" if value > 0 else "-∞"
         case float() if abs(value) >= 100 or (abs(value) > 1 and value.is_integer()):
             return f"{value:,.0f}"
+        case float() if abs(value) >= 10:
+            return f"{value:.1f}"
         case float() if 0 < abs(value) < 0.01:
             return f"{value:.2g}"
         case _:
@@ -247,42 +266,3 @@ def _last_measured(runs: Sequence[RunRecord]) -> str:
     """When the latest row was written: the page says nothing of when it was made."""
     latest = max(row["time"] for run in runs for row in run.metrics)
     return datetime.fromtimestamp(latest, UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def _browser_data(runs: Sequence[RunRecord], samples: Sequence[RolloutSample]) -> dict[str, Any]:
-    """What the script needs to show rollouts; questions, which many share, are listed once."""
-    longest = longest_text(samples)
-    questions: dict[tuple[str, str], int] = {}
-    rows: list[dict[str, Any]] = []
-    for sample in samples:
-        for row in sample.rows:
-            asked = (row["question"], row["reference"])
-            rows.append(
-                {
-                    "run": runs.index(sample.run),
-                    "phase": row["phase"],
-                    "step": row["step"],
-                    "problem": visible(row["problem_id"]),
-                    "question": questions.setdefault(asked, len(questions)),
-                    "context": visible(row["context"]),
-                    "text": _cut(row["text"], longest),
-                    "feedback": _cut(row["feedback"], longest),
-                    "score": row["score"],
-                    "tokens": row["tokens"],
-                    "finished": row["finished"],
-                }
-            )
-    return {
-        "runs": [visible(run.name) for run in runs],
-        "questions": [
-            {"question": _cut(question, longest), "reference": _cut(reference, longest)}
-            for question, reference in questions
-        ],
-        "rollouts": rows,
-    }
-
-
-def _cut(text: str, longest: int) -> str:
-    if len(text) > longest:
-        return f"{visible(text[:longest])}… ({len(text) - longest:,} further characters)"
-    return visible(text)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fastslow.report.arms import Arm
+from fastslow.report.budget import share
 from fastslow.report.edits import Edit, edit_between
 from fastslow.report.plot import Figure, Mark, Panel, Series
 from fastslow.report.table import Cell, Table
@@ -14,7 +15,7 @@ from fastslow.run.serial import context_from_json
 from fastslow.types import Context
 
 SHOWN = 300
-"""Contexts that a page shows in full, of all runs together, at most."""
+"""Contexts that a page shows, of all runs together, at most."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,15 @@ class Lineage:
     best: str | None
 
 
-def lineages(runs: Sequence[RunRecord]) -> list[Lineage]:
-    """The trees of runs that evolved contexts, within ``SHOWN`` contexts.
+def lineages(runs: Sequence[RunRecord], limit: int = SHOWN) -> list[Lineage]:
+    """The trees of runs that evolved contexts, of all together ``limit`` contexts at most.
 
     What was once kept, with its ancestors, comes first, then what scored best in its latest trial.
     """
     evolving = [run for run in runs if any("phase_cycle" in row for row in run.contexts)]
-    return [_lineage(run, max(1, SHOWN // len(evolving))) for run in evolving]
+    return [
+        _lineage(run, share(limit, number, len(evolving))) for number, run in enumerate(evolving)
+    ]
 
 
 def contexts_table(runs: Sequence[RunRecord]) -> Table:

@@ -1,13 +1,17 @@
-"""A bounded, deterministic sample of the rollouts of some runs, for reading."""
+"""A bounded, deterministic sample of the rollouts of some runs, for reading.
+
+It is read once, and made smaller where a page has no room for all of it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fastslow.errors import InputError
+from fastslow.report.budget import share
 from fastslow.run.record import RunRecord
 
 SHOWN = 600
@@ -16,10 +20,7 @@ SHOWN = 600
 LEAST = 24
 """Rollouts of one run, at least: two ends of three phases, four of each."""
 
-CHARACTERS = 2_000_000
-"""Characters of all completions, feedback and questions together, at most."""
-
-_LONGEST = 6000
+LONGEST = 6000
 """Characters of one text, at most."""
 
 _KEYS = ("phase", "step", "score")
@@ -49,6 +50,10 @@ class RolloutSample:
     run: RunRecord
     rows: tuple[dict[str, Any], ...]
     total: int
+
+    @property
+    def left_out(self) -> int:
+        return self.total - len(self.rows)
 
 
 def sample_rollouts(runs: Sequence[RunRecord]) -> list[RolloutSample]:
@@ -87,18 +92,27 @@ def choose(places: Sequence[Place], limit: int) -> list[int]:
     return sorted([*list(chosen)[:limit], *evenly])
 
 
-def longest_text(samples: Sequence[RolloutSample]) -> int:
-    """Characters that a text may have so that all of them together stay below ``CHARACTERS``."""
-    lengths = [
-        len(row[key])
-        for sample in samples
-        for row in sample.rows
-        for key in ("text", "feedback", "question", "reference")
+def thinned(samples: Sequence[RolloutSample], limit: int) -> list[RolloutSample]:
+    """The samples with at most ``limit`` rollouts together, chosen of each as ``choose`` does."""
+    return [
+        _thinned(sample, share(limit, number, len(samples)))
+        for number, sample in enumerate(samples)
     ]
-    longest = _LONGEST
-    while sum(min(length, longest) for length in lengths) > CHARACTERS:
-        longest //= 2
-    return longest
+
+
+def cut(text: str) -> str:
+    """``text`` within ``LONGEST`` characters: its middle is left out, for the end of a completion
+    is where its answer stands."""
+    left_out = len(text) - LONGEST
+    if left_out <= 0:
+        return text
+    half = LONGEST // 2
+    return f"{text[:half]}\n… {left_out:,} characters left out …\n{text[-half:]}"
+
+
+def _thinned(sample: RolloutSample, limit: int) -> RolloutSample:
+    places = [Place(**{key: row[key] for key in _KEYS}) for row in sample.rows]
+    return replace(sample, rows=tuple(sample.rows[i] for i in choose(places, limit)))
 
 
 def _sample(run: RunRecord, limit: int) -> RolloutSample:

@@ -1,6 +1,6 @@
 "use strict";
 
-// Whatever a model wrote enters the page as a text node: nothing here parses HTML.
+// The page is whole without this script, which turns it over but never parses what a model wrote.
 
 function element(tag, className, ...children) {
   const made = document.createElement(tag);
@@ -22,7 +22,7 @@ function setUpTheme() {
 }
 
 function setUpDownloads() {
-  for (const panel of document.querySelectorAll(".panel")) {
+  for (const panel of document.querySelectorAll(".panel:has(svg)")) {
     const button = element("button", "download", "SVG");
     button.type = "button";
     button.setAttribute("aria-label", `Download ${panel.dataset.file}`);
@@ -50,96 +50,65 @@ function openTarget() {
   if (details) details.open = true;
 }
 
+// All rollouts are in the page; the form hides those that nobody asked for.
 function setUpRollouts() {
-  const source = document.getElementById("rollout-data");
-  if (!source) return;
-  const data = JSON.parse(source.textContent);
   const form = document.getElementById("filters");
+  if (!form) return;
+  const more = document.getElementById("more");
+  const cards = [...document.querySelectorAll(".rollout")];
+  const texts = cards.map((card) => card.textContent.toLowerCase());
   const page = 20;
-  let found = [];
-  let shown = 0;
+  let shown = page;
 
-  const texts = data.rollouts.map((one) => {
-    const asked = data.questions[one.question];
-    return [asked.question, one.text, one.feedback].join("\n").toLowerCase();
-  });
   const scores = {
     full: (score) => score === 1,
     part: (score) => score > 0 && score < 1,
     none: (score) => score === 0,
   };
 
-  function fill(name, values, label = String) {
-    const select = form.elements[name];
-    select.append(new Option("any", ""));
-    for (const value of values) select.append(new Option(label(value), value));
+  function fill(name, compare, label = String) {
+    const values = [...new Set(cards.map((card) => card.dataset[name]))].sort(compare);
+    const options = values.map((value) => new Option(label(value), value));
+    form.elements[name].append(new Option("any", ""), ...options);
   }
 
-  function distinct(key) {
-    return [...new Set(data.rollouts.map((one) => one[key]))];
-  }
-
-  function matches(one, index) {
+  function matches(card, index) {
     const wanted = Object.fromEntries(new FormData(form));
     return (
       ["run", "phase", "step", "problem", "context"].every(
-        (key) => wanted[key] === "" || String(one[key]) === wanted[key],
+        (key) => wanted[key] === "" || card.dataset[key] === wanted[key],
       ) &&
-      (wanted.score === "" || scores[wanted.score](one.score)) &&
+      (wanted.score === "" || scores[wanted.score](Number(card.dataset.score))) &&
       texts[index].includes(wanted.text.toLowerCase())
     );
   }
 
-  function card(one) {
-    const asked = data.questions[one.question];
-    const score = element("strong", "score", `score ${Number(one.score.toFixed(3))}`);
-    const where = [data.runs[one.run], `${one.phase}, step ${one.step}`, one.problem];
-    const head = element("header", "", ...where.map((text) => element("span", "", text)));
-    const context = document.getElementById(`context-${one.run}-${one.context}`);
-    const link = element(context ? "a" : "span", "", `context ${one.context.slice(0, 8)}`);
-    if (context) link.href = `#${encodeURIComponent(context.id)}`;
-    head.append(link, element("span", "", `${one.tokens} tokens${one.finished ? "" : ", cut off"}`));
-    head.append(score);
-    const question = element("details", "", element("summary", "", "Question and reference"));
-    question.append(
-      element("p", "text", asked.question),
-      element("p", "role", "reference"),
-      element("p", "text", asked.reference),
-    );
-    const made = element("article", "rollout", head, question);
-    made.append(element("p", "role", "completion"), element("p", "text", one.text));
-    if (one.feedback) {
-      made.append(element("p", "role", "feedback"), element("p", "text", one.feedback));
-    }
-    return made;
-  }
-
-  function showMore() {
-    const next = found.slice(shown, shown + page);
-    document.getElementById("results").append(...next.map(card));
-    shown += next.length;
+  function show() {
+    const found = cards.filter(matches);
+    const visible = new Set(found.slice(0, shown));
+    for (const card of cards) card.hidden = !visible.has(card);
     document.getElementById("count").textContent =
-      `${found.length} of ${data.rollouts.length} rollouts match; ${shown} are shown.`;
-    document.getElementById("more").hidden = shown === found.length;
+      `${found.length} of ${cards.length} rollouts match; ${visible.size} are shown.`;
+    more.hidden = visible.size === found.length;
   }
 
-  function search() {
-    found = data.rollouts.filter(matches);
-    shown = 0;
-    document.getElementById("results").replaceChildren();
-    showMore();
-  }
-
-  fill("run", data.runs.keys(), (index) => data.runs[index]);
-  fill("phase", distinct("phase"));
-  fill("step", distinct("step").sort((a, b) => a - b));
-  fill("problem", distinct("problem").sort());
-  fill("context", distinct("context"), (digest) => digest.slice(0, 8));
+  const inOrder = () => 0;
+  fill("run", inOrder);
+  fill("phase", inOrder);
+  fill("step", (a, b) => a - b);
+  fill("problem");
+  fill("context", inOrder, (digest) => digest.slice(0, 8));
   form.hidden = false;
-  form.addEventListener("input", search);
+  form.addEventListener("input", () => {
+    shown = page;
+    show();
+  });
   form.addEventListener("submit", (event) => event.preventDefault());
-  document.getElementById("more").addEventListener("click", showMore);
-  search();
+  more.addEventListener("click", () => {
+    shown += page;
+    show();
+  });
+  show();
 }
 
 setUpTheme();
