@@ -11,6 +11,7 @@ from fastslow.report.curves import accuracy_figures, reward_figure, training_fig
 from fastslow.report.drift import drift_figure
 from fastslow.report.efficiency import efficiency_figure
 from fastslow.report.lineage import contexts_figure
+from fastslow.report.names import distinctly_named
 from fastslow.report.plot import FORMATS, Figure, draw
 from fastslow.report.quadrants import quadrants_figure, read_quadrants
 from fastslow.run.record import RunRecord
@@ -21,7 +22,7 @@ def draw_comparison(runs: Sequence[RunRecord], path: Path) -> None:
 
     The format follows the suffix, one of ``plot.FORMATS``. Raises: OSError.
     """
-    arms = arms_of(runs)
+    arms = arms_of(distinctly_named(runs))
     parts = [reward_figure(arms), *accuracy_figures(arms)[:1], contexts_figure(arms)]
     panels = [panel for part in parts for panel in part.panels]
     draw(Figure("comparison", "Comparison", "", panels), path)
@@ -34,7 +35,7 @@ def write_figures(runs: Sequence[RunRecord], folder: Path) -> list[Path]:
         OSError: a file cannot be written.
         InputError: a run's ``quadrants.json`` is not what it should be.
     """
-    arms = arms_of(runs)
+    arms = arms_of(distinctly_named(runs))
     figures = [
         *accuracy_figures(arms),
         reward_figure(arms),

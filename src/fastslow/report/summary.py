@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from fastslow.report.names import distinctly_named
 from fastslow.report.overview import latest_evaluation, rollouts_sampled
 from fastslow.run.record import RunRecord
 
@@ -30,6 +31,6 @@ def write_summary(runs: Sequence[RunRecord], path: Path) -> None:
             "tokens_sampled": run.tokens_sampled,
             "seconds": round(run.seconds, 1),
         }
-        for run in runs
+        for run in distinctly_named(runs)
     ]
     path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")

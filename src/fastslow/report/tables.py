@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
+from fastslow.report.names import distinctly_named
 from fastslow.report.overview import steps_done
 from fastslow.run.record import RunRecord
 from fastslow.run.text import one_line
@@ -22,7 +23,7 @@ def comparison(runs: Sequence[RunRecord]) -> Table:
     table.add_column("run", overflow="fold")
     for column in ("steps", "base", "final", "reward", "KL", "tokens", "time"):
         table.add_column(column, justify="right")
-    for run in runs:
+    for run in distinctly_named(runs):
         divergences = run.curve("slow", "kl/base")[1]
         table.add_row(
             Text(one_line(run.name)),
