@@ -106,6 +106,15 @@ def test_plasticity_begins_the_second_task_from_each_of_the_first() -> None:
     assert runs["rl"].config.total_steps == 8
 
 
+def test_the_first_task_of_plasticity_may_be_a_single_stage() -> None:
+    stages = [{"task": {"name": "star_graph"}, "steps": 8}]
+    plan = plan_of("plasticity", run_config(task=None, steps=None, stages=stages), seeds=[0])
+    assert [(*run.config.tasks, run.config.total_steps) for run in plan.runs] == [
+        *[("star_graph", 8)] * 2,
+        *[("chain_sum", 4)] * 3,
+    ]
+
+
 def test_contexts_for_the_final_weights_begin_from_them() -> None:
     runs = {run.role: run for run in plan_of("final-contexts", seeds=[0]).runs}
     assert runs["rl -> fast"].after == runs["rl"]

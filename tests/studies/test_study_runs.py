@@ -35,6 +35,9 @@ Write = Callable[..., Path]
 
 REPOSITORY = Path(__file__).parents[2]
 
+EMPTY = {"name": "star_graph", "d": 2, "l": 4, "train": 64, "validation": 8, "test": 0}
+"""A task without problems to test on."""
+
 
 @pytest.fixture
 def fastslow(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
@@ -413,8 +416,8 @@ def test_a_dry_run_says_what_is_left_and_touches_nothing(
     assert (done.code, done.err) == (0, "")
     prepared = prepare("ceiling", path, ["study.seeds=[0,1]"])
     for spec in prepared.plan.runs:
-        assert str(spec.path) in done.out
-    assert "6 runs, 0 of them finished" in done.out
+        assert spec.path.name in done.out
+    assert f"6 runs in {tmp_path / 'runs'}, 0 of them finished" in done.out
     # Slow phases: 2 steps of 2 problems and 4 rollouts, in each of 6 runs. Fast phases, in 4: three
     # passes over 4 anchors, and 3 proposals of 2 anchors and 4 probes.
     assert f"at most {6 * 16 + 4 * (12 + 3 * 6)} rollouts" in done.out
@@ -428,7 +431,7 @@ def test_a_dry_run_knows_what_is_finished(fastslow: Command, write: Write, tmp_p
     assert fastslow("quadrants", path, "--set", "study.problems=1").code == 0
     before = snapshot(tmp_path)
     done = fastslow("star-graph", path, "--dry-run")
-    assert "2 runs, 1 of them finished" in done.out
+    assert f"2 runs in {tmp_path / 'runs'}, 1 of them finished" in done.out
     assert "at most 16 rollouts" in done.out
     assert snapshot(tmp_path) == before
 
@@ -480,6 +483,25 @@ def test_the_help_says_what_every_study_asks(fastslow: Command) -> None:
         ("ood", {"tasks": {"x": {"name": "no"}}}, {}, "c.toml: study.tasks.x: "),
         ("ablations", {"population": [3]}, {}, "c.toml: the run 'fast.population=3': "),
         ("ablations", {"baseline": ["none"]}, {}, "c.toml: study.baseline.0: "),
+        (
+            "plasticity",
+            {"then": {"task": {"name": "star_grap"}}},
+            {},
+            "c.toml: the run 'base -> rl': task.name: unknown task 'star_grap'",
+        ),
+        (
+            "ood",
+            {"tasks": {"hard": EMPTY}},
+            {},
+            "c.toml: study.split: a study evaluates on it; found 'test', of which task hard",
+        ),
+        ("quadrants", {}, {"task": EMPTY}, "found 'test', of which task star_graph holds no"),
+        (
+            "efficiency",
+            {},
+            {"task": EMPTY, "eval": {"split": "test"}},
+            "c.toml: eval.split: a study evaluates on it; found 'test', of which task star_graph",
+        ),
         ("continual", {}, {}, "c.toml: study continual takes several tasks"),
         ("quadrants", {"split": "train"}, {}, "c.toml: study.split: "),
     ],

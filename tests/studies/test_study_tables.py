@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import Any
 
 from rich.console import Console
@@ -30,6 +31,13 @@ def test_sentences_stand_below_the_numbers() -> None:
     assert shown.count("(1)") == 3  # twice in a cell, once below
     assert f"(1) {REASON}" in " ".join(shown.split())
     assert "0.500" in shown
+
+
+def test_numbers_are_as_long_as_they_have_to_be() -> None:
+    values = [1912.3, 0.0, -0.5, 99.9, 1e-5, 2e12, math.inf, math.nan, 25_006, 144, None]
+    expected = ["1,912", "0.000", "-0.500", "99.900", "1e-05", "2e+12", "inf", "nan", "25,006"]
+    shown = printed(rows_table([{"value": value} for value in values], 80), 80)
+    assert [line.strip() for line in shown.splitlines()[2:]] == [*expected, "144", "-"]
 
 
 def test_columns_that_do_not_fit_are_counted() -> None:

@@ -95,7 +95,9 @@ def describe(name: str, path: Path, overrides: Sequence[str] = ()) -> None:
     terminal = _terminal()
     terminal.print(f"{name}: {STUDIES[name]}")
     terminal.print(runs_table(list(zip(plan.runs, states, strict=True))))
-    terminal.print(f"{len(plan.runs)} runs, {len(plan.runs) - len(left)} of them finished")
+    finished = f"{len(plan.runs) - len(left)} of them finished"
+    folder = prepared.setup.config.log.folder
+    terminal.print(f"{len(plan.runs)} runs in {folder}, {finished}", soft_wrap=True)
     if plan.evaluations:
         terminal.print(f"{len(plan.evaluations)} evaluations beside those of the runs")
     rollouts = sum(most_rollouts(spec.config) for spec in left)

@@ -40,7 +40,7 @@ class Settings(StudySettings):
 
 
 def plan(setup: Setup[Settings]) -> Plan:
-    then = setup.settings.then
+    then = {"stages": (), **setup.settings.then}  # the first run may have a single stage
     runs = []
     for seed in setup.settings.seeds:
         rl, fst = (setup.run(role, role, seed) for role in FIRST)

@@ -21,6 +21,7 @@ from fastslow.studies.plan import Plan
 from fastslow.studies.study import Setup, Study
 from fastslow.tasks import registry
 from fastslow.training import build_curriculum, build_stages
+from fastslow.types import Split
 
 
 @dataclass(frozen=True)
@@ -108,19 +109,38 @@ def _require_evaluations(config: RunConfig, source: str) -> None:
 
 def _check(prepared: Prepared) -> None:
     """What is wrong for every run is told at once, and not by each of them when its turn comes."""
-    source, plan = prepared.setup.source, prepared.plan
-    resolve(prepared.setup.config.model)
+    setup, plan = prepared.setup, prepared.plan
+    resolve(setup.config.model)
     # Runs that differ in their seed or in how they learn read the same data.
-    for config in {_data(spec.config): spec.config for spec in plan.runs}.values():
-        build_stages(config, build_curriculum(config, source), source)
-    others = {
-        (name, evaluation.settings.split): task
-        for evaluation in plan.evaluations
-        for name, task in (evaluation.tasks or {}).items()
-    }
-    for (name, split), task in others.items():
-        created = registry.create(task, prepared.setup.config.seed, f"{source}: study.tasks.{name}")
-        Curriculum({name: created}).problems(name, split)
+    read: dict[str, Curriculum] = {}
+    for spec in plan.runs:
+        if (data := _data(spec.config)) not in read:
+            own = data == _data(setup.config)
+            source = setup.source if own else f"{setup.source}: the run {spec.role!r}"
+            read[data] = build_curriculum(spec.config, source)
+            build_stages(spec.config, read[data], source)
+            _require_problems(read[data], spec.config.eval.split, f"{source}: eval.split")
+    others: dict[str, Curriculum] = {}
+    for evaluation in plan.evaluations:
+        asked = [read[_data(evaluation.run.config)]] if evaluation.tasks is None else []
+        for name, task in (evaluation.tasks or {}).items():
+            if name not in others:
+                source = f"{setup.source}: study.tasks.{name}"
+                created = registry.create(task, setup.config.seed, source)
+                others[name] = Curriculum({name: created})
+            asked.append(others[name])
+        for curriculum in asked:
+            _require_problems(curriculum, evaluation.settings.split, f"{setup.source}: study.split")
+
+
+def _require_problems(curriculum: Curriculum, split: Split, source: str) -> None:
+    """An evaluation of no problems would be missing, after all runs were trained for it."""
+    for name in curriculum.names:
+        if not curriculum.problems(name, split):
+            raise InputError(
+                f"{source}: a study evaluates on it; found {split!r}, of which task {name} holds "
+                "no problems. Name another split, or give the task problems for this one"
+            )
 
 
 def _data(config: RunConfig) -> str:

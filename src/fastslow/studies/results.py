@@ -184,14 +184,14 @@ def claims_table(claims: Sequence[Claim]) -> Table:
 
 
 def runs_table(specs: Sequence[tuple[RunSpec, str]]) -> Table:
-    """The runs of a plan, each with a remark."""
+    """The runs of a plan, each with a remark; what one of them begins from by its role."""
     table = Table(show_edge=False, pad_edge=False)
-    for column in ("role", "seed", "steps", "folder", "begins from", "state"):
+    for column in ("role", "seed", "steps", "run", "begins from", "state"):
         table.add_column(column, overflow="fold")
     for spec, remark in specs:
-        origin = spec.config.model if spec.after is None else spec.after.path.name
+        origin = spec.config.model if spec.after is None else spec.after.role
         steps, seed = str(spec.config.total_steps), str(spec.config.seed)
-        cells = (spec.role, seed, steps, str(spec.path), origin, remark)
+        cells = (spec.role, seed, steps, spec.path.name, origin, remark)
         table.add_row(*(Text(one_line(cell)) for cell in cells))
     return table
 
@@ -200,7 +200,9 @@ def _cell(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) >= 100 or 0 < abs(value) < 0.001 else f"{value:.3f}"
+        if 100 <= abs(value) < 1e9:
+            return f"{value:,.0f}"
+        return f"{value:.3f}" if 0.001 <= abs(value) < 100 or value == 0 else f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) and value >= 10_000 else one_line(str(value))
 
 
