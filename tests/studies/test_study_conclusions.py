@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -104,6 +105,15 @@ def test_a_missing_run_leaves_a_claim_undecided_and_names_it(
     assert found.claims[0].holds == "undecided"
     assert "no finished run of fst" in found.claims[0].to_json("")["readings"][1]["missing"]
     assert {(row["role"], row["seed"]) for row in found.rows} <= {("rl", 0), ("rl", 1), ("fst", 0)}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_decides_nothing(concluded: Make, course: Make, value: float) -> None:
+    fst = course([0.1, 0.5, 0.9], "best", evaluation=drifting(0.0, value, value))
+    rl = course([0.1, 0.3, 0.5], evaluation=drifting(0.0, 0.2, 0.4))
+    (claim,) = concluded("drift", both_seeds(rl=rl, fst=fst)).claims
+    assert claim.holds == "undecided"
+    assert reasons(claim) == [f"what was measured comes to {value}"] * 2
 
 
 # Efficiency.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,7 +132,10 @@ class Evidence(Generic[S]):
         missing = [role for role in roles if (role, seed) not in self.runs]
         if missing:
             return NoReading(f"no finished run of {', '.join(missing)}")
-        return measure(*(self.runs[role, seed] for role in roles))
+        found = measure(*(self.runs[role, seed] for role in roles))
+        if isinstance(found, Reading) and not math.isfinite(found.value):
+            return NoReading(f"what was measured comes to {found.value}")
+        return found
 
 
 @dataclass(frozen=True)
