@@ -228,6 +228,16 @@ def test_quadrants_are_read_where_they_are(trained: Make) -> None:
     assert list(panel.ticks.values()) == list(names)
 
 
+def test_quadrants_of_many_runs_stay_apart(trained: Make) -> None:
+    run = trained([0.1])
+    put_quadrants(run, [row | {"task": "t"} for row in QUADRANTS])
+    (panel,) = quadrants_figure(read_quadrants(arms_of([run] * 30))).panels
+    for place in range(3):
+        assert max(one.x[place] for one in panel.series) < min(
+            one.x[place + 1] for one in panel.series
+        )
+
+
 def test_quadrants_that_lack_are_left_out(trained: Make) -> None:
     run = trained([0.1])
     put_quadrants(run, [row | {"task": "t"} for row in QUADRANTS[:1]])

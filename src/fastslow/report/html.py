@@ -1,8 +1,8 @@
 """A comparison as one page that needs nothing but a browser, and its numbers beside it.
 
 Whatever a model, a data set or a configuration wrote is text and stays text: the templates escape
-it, ``visible`` spells out what hides in it, the browser is told to run the page's own script and
-nothing else, and that script only shows and hides what is there. Without it everything is there to read.
+it, ``visible`` spells out what hides in it, and the browser is told to run the page's own script
+and nothing else. That script only shows and hides what is there: without it, all is there to read.
 """
 
 from __future__ import annotations

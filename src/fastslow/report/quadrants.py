@@ -109,7 +109,7 @@ def _panel(task: str, found: Sequence[Quadrants]) -> Panel:
     places = {name: float(place) for place, name in enumerate(_NAMES.values())}
     series = []
     for number, one in enumerate(found):
-        offset = 0.08 * (number - (len(found) - 1) / 2)
+        offset = min(0.08, 0.8 / len(found)) * (number - (len(found) - 1) / 2)
         rows = list(one.cells.values())
         whole = all("accuracy/low" in row and "accuracy/high" in row for row in rows)
         series.append(
