@@ -185,6 +185,7 @@ def test_the_reason_says_how_far_the_curve_came() -> None:
     reason = refusal(*curve(0.0, 0.8, 3e4, 2.0))
     assert "has not bent yet" in reason
     assert "3e+04 samples, and it ends after 1e+04" in reason
+    assert "1.5e+04 samples, and it ends" in refusal(*curve(0.0, 0.8, 1.5e4, 2.0))
 
 
 def test_a_straight_line_has_not_bent() -> None:

@@ -195,14 +195,16 @@ def test_quadrants_evaluate_both_weights_under_both_contexts() -> None:
 
 
 def test_ood_evaluates_base_and_both_trained_weights_without_an_optimised_context() -> None:
-    plan = plan_of("ood")
+    plan = plan_of("ood", split="validation", problems=5, samples=3)
     assert [(e.run.key, e.weights) for e in plan.evaluations] == [
         ((role, seed), weights)
         for seed in (0, 1)
         for role, weights in (("rl", "base"), ("rl", "trained"), ("fst", "trained"))
     ]
     for evaluation in plan.evaluations:
-        assert evaluation.settings.contexts == ("seed",)
+        settings = evaluation.settings
+        assert settings.contexts == ("seed",)
+        assert (settings.split, settings.problems, settings.samples) == ("validation", 5, 3)
         assert evaluation.tasks is not None
         assert evaluation.tasks["hard"].options == {"d": 4}
 
