@@ -103,6 +103,7 @@ def test_runs_stand_beside_rl_of_the_same_seed(trained: Make) -> None:
     assert rollouts["fst2"]["own peak"] == 0.1
     assert {row["counted"] for row in rows} == {
         "problems",
+        "problems, fast phases left out",
         "rollouts",
         "rollouts, fast phases left out",
         "tokens",
@@ -188,6 +189,19 @@ def test_the_reward_of_training_is_fitted_too(write_run: Make, slow: Make) -> No
     (one,) = asymptotes(arms_of([read_run(write_run("a", rows))]))
     assert one.of == "training reward"
     assert list(one.curve.rewards) == [n / 40 for n in range(1, 9)]
+
+
+def test_a_fit_is_over_problems_trained_on(trained: Make) -> None:
+    """Contexts alone train on none: there it is over those that were seen."""
+    fst, alone = (trained([0.1, 0.2, 0.3], method) for method in ("fst", "fast"))
+    for run in (fst, alone):
+        run.metrics.insert(0, {"step": 0, "cycle": 0, "phase": "fast", "rollouts/sampled": 4})
+    assert fst.config.reserves_pool
+    fits = [one for one in asymptotes(arms_of([fst, alone])) if one.of.startswith("accuracy")]
+    found = {one.run.name: one.samples for one in fits}
+    assert found["fst"] == [0, 2, 4]
+    pool = alone.config.fast.pool
+    assert found["fast"] == [pool, pool + 2, pool + 4]
 
 
 def test_runs_of_several_stages_are_not_fitted(write_run: Make, evaluated: Make) -> None:

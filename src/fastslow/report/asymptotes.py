@@ -24,7 +24,7 @@ class Asymptote:
 
     Attributes:
         of: what the curve measures: "accuracy on TASK", or "training reward".
-        curve: what was fitted, over training problems seen.
+        curve: what was fitted, over ``samples``.
     """
 
     arm: Arm
@@ -35,7 +35,7 @@ class Asymptote:
 
     @property
     def samples(self) -> list[float]:
-        return self.curve.counts("problems", include_fast=True)
+        return _problems(self.run, self.curve)
 
 
 def asymptotes(arms: Sequence[Arm]) -> list[Asymptote]:
@@ -51,7 +51,7 @@ def asymptotes(arms: Sequence[Arm]) -> list[Asymptote]:
     ]
     kinds.append(("training reward", None, "slow"))
     return [
-        Asymptote(arm, run, of, curve, _fit(curve))
+        Asymptote(arm, run, of, curve, fit(_problems(run, curve), curve.rewards))
         for of, task, phase in kinds
         for arm, run in single
         if (curve := learning_curve(run, task=task, phase=phase)).rewards
@@ -65,7 +65,7 @@ def asymptotes_table(found: Sequence[Asymptote]) -> Table:
     return Table(
         "asymptotes",
         "The sigmoid R - R0 = (A - R0) / (1 + (C_mid / C)^B), fitted to rewards over training "
-        "problems seen (C). A is where the curve would end, with a 95 % interval for the noise of "
+        "problems (C). A is where the curve would end, with a 95 % interval for the noise of "
         "this run's measurements; the spread between seeds is not in it.",
         columns,
         [[one.of, one.run.name, *_cells(one.fitted)] for one in found],
@@ -77,7 +77,7 @@ def asymptotes_figure(found: Sequence[Asymptote]) -> Figure:
     panels = [
         Panel(
             of,
-            "training problems seen",
+            "problems trained on",
             "reward",
             [series for one in found if one.of == of for series in _series(one)],
             share=True,
@@ -94,8 +94,9 @@ def asymptotes_figure(found: Sequence[Asymptote]) -> Figure:
     )
 
 
-def _fit(curve: Curve) -> SigmoidFit | Unidentified:
-    return fit(curve.counts("problems", include_fast=True), curve.rewards)
+def _problems(run: RunRecord, curve: Curve) -> list[float]:
+    """Problems trained on at each point; contexts alone train on none, so theirs are those seen."""
+    return curve.counts("problems", include_fast=not run.config.uses_slow)
 
 
 def _is_told(one: Asymptote) -> bool:

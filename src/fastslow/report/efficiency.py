@@ -68,8 +68,8 @@ def efficiency_figure(arms: Sequence[Arm]) -> Figure:
 
 
 _COUNTED: dict[tuple[Unit, bool], str] = {
-    # A fast phase asks the problems that its cycle trains on: with and without are the same.
     ("problems", True): "problems",
+    ("problems", False): "problems, fast phases left out",
     ("rollouts", True): "rollouts",
     ("rollouts", False): "rollouts, fast phases left out",
     ("tokens", True): "tokens",
