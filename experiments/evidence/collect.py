@@ -18,20 +18,23 @@ HERE = Path(__file__).parent
 
 def main(runs: Path) -> None:
     claims: list[dict[str, Any]] = []
+    for old in ("studies", "metrics"):  # what is no longer in RUNS is no longer evidence
+        shutil.rmtree(HERE / old, ignore_errors=True)
+    (HERE / "metrics").mkdir()
     for plan in sorted((runs / "studies").glob("*/plan.json")):
         study = plan.parent
         if not (study / "claims.json").exists():
             print(f"{study.name}: not concluded yet")
             continue
+        name = _name(json.loads(plan.read_text()))
         found = json.loads((study / "claims.json").read_text())
-        claims += [{"study": study.name, **claim} for claim in found]
-        folder = HERE / "studies" / study.name
-        folder.mkdir(parents=True, exist_ok=True)
+        claims += [{"study": name, **claim} for claim in found]
+        folder = HERE / "studies" / name
+        folder.mkdir(parents=True)
         for name in ("plan.json", "results.json", "claims.json", "figure.png", "figure.svg"):
             shutil.copyfile(study / name, folder / name)
     for config in sorted(runs.glob("*/config.toml")):
         run = config.parent
-        (HERE / "metrics").mkdir(exist_ok=True)
         shutil.copyfile(config, HERE / "metrics" / f"{run.name}.config.toml")
         shutil.copyfile(run / "metrics.jsonl", HERE / "metrics" / f"{run.name}.metrics.jsonl")
     (HERE / "claims.json").write_text(json.dumps(claims, indent=1) + "\n", encoding="utf-8")
@@ -40,31 +43,38 @@ def main(runs: Path) -> None:
     print(f"{len(claims)} claims")
 
 
+def _name(plan: dict[str, Any]) -> str:
+    """What the folder of a study is called here: the protocol and its configuration's name."""
+    return f"{plan['study']}-{Path(plan['config']).stem}"
+
+
 def _claims(claims: list[dict[str, Any]]) -> list[str]:
-    """A table of the claims of each study."""
+    """The claims of each study in a table, and under it why a seed gave no reading."""
     tables = []
-    for study in dict.fromkeys(claim["study"] for claim in claims):
+    for study in sorted({claim["study"] for claim in claims}):
         rows = ["| claim | by seed | estimate | 95 % interval | holds |", "| --- " * 5 + "|"]
+        reasons: dict[str, None] = {}
         for claim in claims:
             if claim["study"] == study:
                 readings = ", ".join(map(_reading, claim["readings"]))
                 interval = " to ".join(f"{end:.3g}" for end in claim["interval"] or [])
                 estimate = "" if claim["estimate"] is None else f"{claim['estimate']:.3g}"
-                named = f"{claim['claim']} ({claim['rule']})"
+                named = f"{claim['task']}: {claim['claim']} ({claim['rule']})"
                 rows.append(
                     f"| {named} | {readings} | {estimate} | {interval} | {claim['holds']} |"
                 )
-        tables += [f"## {study} ({_tasks(claims, study)})", "\n".join(rows)]
+                missing = (reading for reading in claim["readings"] if "missing" in reading)
+                reasons |= {f"- seed {r['seed']}: {r['missing']}": None for r in missing}
+        tables += [f"## {study}", "\n".join(rows)]
+        if reasons:
+            tables.append("No reading (-):")
+            tables.append("\n".join(reasons))
     return tables
-
-
-def _tasks(claims: list[dict[str, Any]], study: str) -> str:
-    return ", ".join(dict.fromkeys(c["task"] for c in claims if c["study"] == study))
 
 
 def _reading(reading: dict[str, Any]) -> str:
     if "missing" in reading:
-        return f"({reading['missing']})"
+        return "-"
     sign = {"exact": "", "at least": ">= ", "at most": "<= "}[reading["bound"]]
     return f"{sign}{reading['value']:.3g}"
 

@@ -195,6 +195,8 @@ def test_a_fit_is_over_problems_trained_on(trained: Make) -> None:
     """Contexts alone train on none: there it is over those that were seen."""
     fst, alone = (trained([0.1, 0.2, 0.3], method) for method in ("fst", "fast"))
     for run in (fst, alone):
+        for row in run.rows("eval"):
+            row["context"] = run.trained_context if row["step"] else "seed"
         run.metrics.insert(0, {"step": 0, "cycle": 0, "phase": "fast", "rollouts/sampled": 4})
     assert fst.config.reserves_pool
     fits = [one for one in asymptotes(arms_of([fst, alone])) if one.of.startswith("accuracy")]
