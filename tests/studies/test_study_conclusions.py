@@ -111,7 +111,7 @@ def test_a_missing_run_leaves_a_claim_undecided_and_names_it(
 def test_what_is_not_finite_decides_nothing(concluded: Make, course: Make, value: float) -> None:
     fst = course([0.1, 0.5, 0.9], "best", evaluation=drifting(0.0, value, value))
     rl = course([0.1, 0.3, 0.5], evaluation=drifting(0.0, 0.2, 0.4))
-    (claim,) = concluded("drift", both_seeds(rl=rl, fst=fst)).claims
+    claim = concluded("drift", both_seeds(rl=rl, fst=fst)).claims[0]
     assert claim.holds == "undecided"
     assert reasons(claim) == [f"what was measured comes to {value}"] * 2
 
@@ -143,6 +143,9 @@ def test_efficiency_counts_three_ways(concluded: Make, course: Make, rl_climbs: 
     assert not any(key.startswith("ratio") for row in found.rows[:2] for key in row)  # RL
     (line, _) = drawn(found.panels[0])["fst"]
     assert line == [(0, 0.1), (10, 0.5), (18, 0.5)]  # the running maximum
+    (line, _) = drawn(found.panels[3])["fst"]
+    assert line[-1] == pytest.approx((0.5, 128 / 72))
+    assert line[9] == pytest.approx((0.3, 64 / 36))  # half of the way, for both
 
 
 def test_a_threshold_of_ones_own(concluded: Make, course: Make, rl_climbs: list[Row]) -> None:
@@ -225,9 +228,14 @@ def test_drift_is_compared_where_the_rewards_match(
     assert [(row["role"], row["step"]) for row in found.rows if row["seed"] == 0] == [
         (role, step) for role in ("rl", "fst") for step in (0, 2, 4)
     ]
-    (claim,) = found.claims
+    claim = the(found, "highest reward")
     assert claim.estimate == pytest.approx(end / 0.4)
     assert claim.holds == verdict
+    # At 0.3, halfway to its 0.5, FST has half of the drift, and RL nearly all of its own.
+    assert the(found, "some matched reward").estimate == pytest.approx(end / 2 / 0.35)
+    (ratios, _) = drawn(found.panels[1])["fst"]
+    assert ratios[-1] == pytest.approx((0.5, end / 0.4))
+    assert ratios[9] == pytest.approx((0.3, end / 2 / 0.35))
     row = next(row for row in found.rows if row["role"] == "fst" and row["step"] == 2)
     assert (row["context"], row["accuracy"], row["drift/sequence"]) == ("best", 0.5, 10 * end)
     assert drawn(found.panels[0])["rl"][0] == [(0.0, 0.1), (0.35, 0.3), (0.4, 0.5)]

@@ -10,7 +10,7 @@ import numpy as np
 from fastslow.measure.accuracy import running_max
 
 Points = Sequence[tuple[float, float]]
-"""(reward, drift) at each evaluation of a run, in the order of training."""
+"""(reward, what is compared) at each evaluation of a run, in the order of training."""
 
 
 def at_reward(rewards: Sequence[float], values: Sequence[float], level: float) -> float | None:
@@ -35,30 +35,24 @@ def at_reward(rewards: Sequence[float], values: Sequence[float], level: float) -
     return values[before] + share * (values[after] - values[before])
 
 
-def drift_at(points: Points, level: float) -> float | None:
-    """The drift with which a run reached a reward; None if it never did (see ``at_reward``)."""
-    rewards, drifts = [reward for reward, _ in points], [drift for _, drift in points]
-    return at_reward(rewards, drifts, level)
-
-
 @dataclass(frozen=True)
-class MatchedDrift:
-    """The drift of two runs at rewards that both reach.
+class Matched:
+    """What two runs had come to at rewards that both reach.
 
     Attributes:
         levels: [n] rewards, rising; the last is the lower of the two peaks.
-        drifts: [n] of the first run, in its own unit (nats per token, say).
+        values: [n] of the first run, in its own unit (nats per token, or samples, say).
         others: [n] of the second run, above 0.
     """
 
     levels: tuple[float, ...]
-    drifts: tuple[float, ...]
+    values: tuple[float, ...]
     others: tuple[float, ...]
 
     @property
     def ratios(self) -> tuple[float, ...]:
-        """[n], first to second: below 1 where the first run drifted less."""
-        return tuple(a / b for a, b in zip(self.drifts, self.others, strict=True))
+        """[n], first to second: below 1 where the first run drifted, or took, less."""
+        return tuple(a / b for a, b in zip(self.values, self.others, strict=True))
 
     @property
     def at_highest(self) -> float:
@@ -71,14 +65,15 @@ class MatchedDrift:
         return min(self.ratios)
 
 
-def drift_ratio(a: Points, b: Points, count: int = 20) -> MatchedDrift | None:
-    """The drift of run ``a`` to that of run ``b`` at ``count`` rewards that both reach.
+def match(a: Points, b: Points, count: int = 20) -> Matched | None:
+    """What run ``a`` had come to beside run ``b`` at ``count`` rewards that both reach.
 
-    The rewards lie evenly above the higher of the two starts, where a run has not drifted yet, up
-    to the lower of the two peaks. Levels that ``b`` reaches without drift are left out.
+    The rewards lie evenly above the higher of the two starts, where nothing was learnt yet, up to
+    the lower of the two peaks. Levels that ``b`` reaches with a value of 0 are left out.
 
-    Drift has to be a measure that cannot be negative, such as the exact KL divergence. Nothing is
-    fitted or smoothed: with noisy rewards a single level says little, so look at several seeds.
+    The values have to be a measure that cannot be negative, such as the exact KL divergence or a
+    number of samples. Nothing is fitted or smoothed: with noisy rewards a single level says little,
+    so look at several seeds.
 
     Returns:
         None if they share no such reward, for instance because one run never improved.
@@ -87,13 +82,17 @@ def drift_ratio(a: Points, b: Points, count: int = 20) -> MatchedDrift | None:
         ValueError: a run has no points.
     """
     if not a or not b:
-        raise ValueError("drift at matched reward needs an evaluation of either run; found none")
+        raise ValueError("matching by reward takes an evaluation of either run; found none")
     start = max(a[0][0], b[0][0])
     peak = min(max(reward for reward, _ in points) for points in (a, b))
     if peak <= start:
         return None
     # The peak itself, not what the rounding of the spacing makes of it: both runs do reach it.
     levels = [*map(float, np.linspace(start, peak, count + 1)[1:-1]), peak]
-    found = [(level, drift_at(a, level), drift_at(b, level)) for level in levels]
+    found = [(level, _at(a, level), _at(b, level)) for level in levels]
     both = [(level, x, y) for level, x, y in found if x is not None and y is not None and y > 0]
-    return MatchedDrift(*map(tuple, zip(*both, strict=True))) if both else None
+    return Matched(*map(tuple, zip(*both, strict=True))) if both else None
+
+
+def _at(points: Points, level: float) -> float | None:
+    return at_reward([reward for reward, _ in points], [value for _, value in points], level)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from fastslow.measure.matched import drift_ratio
+from fastslow.measure.matched import match
 from fastslow.report.arms import Arm, beside_yardstick
 from fastslow.report.curves import Measure, Point, finite, tasks_of
 from fastslow.report.plot import Figure, Mark, Panel, Series
@@ -51,8 +51,8 @@ def matched_drift_table(arms: Sequence[Arm]) -> Table:
     for task in tasks_of(arms):
         for run, other in beside_yardstick(arms):
             ours, theirs = _rewards_and_drifts(run, task), _rewards_and_drifts(other, task)
-            if ours and theirs and (matched := drift_ratio(ours, theirs)):
-                highest: list[Cell] = [matched.levels[-1], matched.drifts[-1], matched.others[-1]]
+            if ours and theirs and (matched := match(ours, theirs)):
+                highest: list[Cell] = [matched.levels[-1], matched.values[-1], matched.others[-1]]
                 ratios: list[Cell] = [matched.at_highest, matched.lowest]
                 rows.append([task, run.name, other.name, *highest, *ratios])
     columns = ["task", "run", "beside", "highest accuracy of both", "drift there"]

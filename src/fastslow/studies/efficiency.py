@@ -17,6 +17,7 @@ from pydantic import Field
 from fastslow.config import Method
 from fastslow.measure.accuracy import running_max
 from fastslow.measure.efficiency import UNITS, Unit, efficiency_ratio, learning_curve
+from fastslow.measure.matched import Points, match
 from fastslow.run.record import Row, RunRecord
 from fastslow.studies.claims import Claim, NoReading, Reading
 from fastslow.studies.figures import Line, line_panel
@@ -55,6 +56,15 @@ def conclude(evidence: Evidence[Settings]) -> Conclusion:
         )
         for unit in UNITS
     ]
+    panels.append(
+        line_panel(
+            "Samples saved, where both are equally good",
+            "accuracy",
+            "rollouts of RL / rollouts of the run",
+            {role: _savings(evidence, role) for role in ROLES if role != "rl"},
+            share=False,
+        )
+    )
     return Conclusion(rows, [_claim(evidence, unit) for unit in UNITS], panels)
 
 
@@ -100,6 +110,24 @@ def _ratios(run: RunRecord, rl: RunRecord) -> Row:
         for key, reading in found.items()
         if isinstance(reading, Reading) and reading.bound == "exact"
     }
+
+
+def _savings(evidence: Evidence[Settings], role: str) -> list[Line]:
+    """How many times fewer rollouts than RL a run took, at accuracies that both reached."""
+    lines: list[Line] = []
+    for run in evidence.of(role):
+        rl = evidence.runs.get(("rl", run.config.seed))
+        ours, theirs = _costs(run), _costs(rl) if rl else []
+        if ours and theirs and (found := match(ours, theirs)):
+            told = [(x, y) for x, y in zip(found.levels, found.ratios, strict=True) if y > 0]
+            lines.append(([level for level, _ in told], [1 / ratio for _, ratio in told]))
+    return lines
+
+
+def _costs(run: RunRecord) -> Points:
+    curve = learning_curve(run)
+    counts = curve.counts("rollouts", include_fast=True)
+    return [point for point in zip(curve.rewards, counts, strict=True) if math.isfinite(point[1])]
 
 
 def _line(run: RunRecord, unit: Unit) -> Line:
