@@ -6,6 +6,7 @@ as a table all read the same data.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -141,8 +142,8 @@ def draw(figure: Figure, path: Path) -> None:
     """Write the figure to ``path``; its suffix, one of FORMATS, says how. Raises: OSError."""
     from matplotlib import pyplot
 
-    columns = max(1, min(len(figure.panels), _COLUMNS))
-    rows = max(1, -(-len(figure.panels) // columns))
+    rows = max(1, math.ceil(len(figure.panels) / _COLUMNS))
+    columns = max(1, math.ceil(len(figure.panels) / rows))  # four are two and two
     size = (PANEL_SIZE[0] * columns, PANEL_SIZE[1] * rows)
     with paper_style():
         canvas, grid = pyplot.subplots(

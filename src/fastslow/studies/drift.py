@@ -84,7 +84,7 @@ def conclude(evidence: Evidence[Settings]) -> Conclusion:
             {role: [_line(run) for run in evidence.of(role)] for role in ROLES},
         ),
         line_panel(
-            "Drift beside RL's, where both are equally good",
+            "Drift beside RL's at equal accuracy",
             "accuracy",
             "KL of FST / KL of RL",
             {"fst": [(x.levels, x.ratios) for x in _all_matched(evidence)]},

@@ -58,7 +58,7 @@ def conclude(evidence: Evidence[Settings]) -> Conclusion:
     ]
     panels.append(
         line_panel(
-            "Samples saved, where both are equally good",
+            "Rollouts saved at equal accuracy",
             "accuracy",
             "rollouts of RL / rollouts of the run",
             {role: _savings(evidence, role) for role in ROLES if role != "rl"},
