@@ -77,8 +77,8 @@ def test_evaluations_by_what_they_had_cost(fst: RunRecord) -> None:
     ("context", "steps", "rewards"),
     [
         ("seed", [0, 2, 4], [0.0, 0.05, 0.1]),
-        ("best", [2, 4], [0.4, 0.6]),
-        ("population", [2, 4], [0.3, 0.5]),
+        ("best", [0, 2, 4], [0.0, 0.4, 0.6]),
+        ("population", [0, 2, 4], [0.0, 0.3, 0.5]),
     ],
 )
 def test_a_context_may_be_chosen(

@@ -46,7 +46,7 @@ def test_every_kind_of_output_goes_by_its_name(compare: Make, tmp_path: Path) ->
     assert (tmp_path / "r.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert (tmp_path / "r_data" / "runs.csv").is_file()
     (row,) = json.loads((tmp_path / "s.json").read_text())
-    assert (row["final_accuracy"], row["base_accuracy"]) == (None, 0.25)
+    assert (row["final_accuracy"], row["base_accuracy"]) == (0.25, 0.25)
     assert (tmp_path / "figures" / "accuracy_seed.svg").is_file()
 
 

@@ -45,7 +45,9 @@ def test_the_numbers_of_a_run(write_run: Make, slow: Make, evaluated: Make, cont
     assert run.best_context == Context("first")
     assert run.curve("slow", "reward/mean") == ([1, 2, 3, 4], [0.1, 0.2, 0.4, 0.8])
     assert run.curve("slow", "kl/base") == ([3], [0.01])
-    assert run.accuracy("population") == ([4], [0.625])
+    # Before the first fast phase there is the seed context alone.
+    assert [row["accuracy"] for row in run.evaluations("population")] == [0.125, 0.625]
+    assert [row["accuracy"] for row in run.evaluations("seed")] == [0.125, 0.25, 0.375]
 
 
 def test_rl_is_judged_by_its_one_context(write_run: Make, slow: Make, evaluated: Make) -> None:
@@ -75,7 +77,8 @@ def test_a_continual_run_is_judged_on_its_last_task(
         evaluated(4, "seed", 0.6, "new"),
     ]
     run = read_run(write_run(metrics=metrics, method="rl"))
-    assert run.accuracy("seed") == ([2, 4], [0.3, 0.6])
+    assert [(row["step"], row["accuracy"]) for row in run.evaluations()] == [(2, 0.3), (4, 0.6)]
+    assert [row["accuracy"] for row in run.evaluations(task="old")] == [0.1, 0.2, 0.9]
 
 
 def test_a_run_under_way_is_read_up_to_its_last_whole_line(write_run: Make, slow: Make) -> None:

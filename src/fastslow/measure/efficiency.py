@@ -83,8 +83,7 @@ def learning_curve(
     as its cost. Samples are those of the whole run, whatever tasks it has.
 
     Args:
-        context: of evaluations, "seed", "best" or "population". None: the one that the method is
-            meant to be used with, which before the first fast phase is the seed context.
+        context: of evaluations (see ``RunRecord.evaluations``).
         task: the name of one of the run's tasks. None: the last stage's task for evaluations, and
             the mean over the batch for training batches.
 
@@ -92,7 +91,7 @@ def learning_curve(
         A curve without points where nothing of the kind was measured.
     """
     if phase == "eval":
-        measure, chosen = "accuracy", _evaluations(run, context, task)
+        measure, chosen = "accuracy", run.evaluations(context, task)
     else:
         measure = "reward/mean" if task is None else f"reward/mean/{task}"
         chosen = [row for row in run.rows("slow") if measure in row]
@@ -159,19 +158,6 @@ def efficiency_ratio(curve: Curve, other: Curve, unit: Unit, include_fast: bool)
     assert reference is not None  # it does reach its own peak
     needed = samples_to_reach(curve, other.peak, unit, include_fast)
     return Efficiency(other.peak, needed, reference, curve.peak)
-
-
-def _evaluations(run: RunRecord, context: str | None, task: str | None) -> list[Row]:
-    rows = run.rows("eval")
-    if task is None and rows:
-        task = rows[-1]["task"]
-
-    def wanted(row: Row) -> str:
-        if context is not None:
-            return context
-        return run.trained_context if row["step"] > 0 else "seed"  # there is no other at the start
-
-    return [row for row in rows if row["task"] == task and row["context"] == wanted(row)]
 
 
 def _spending(run: RunRecord) -> Iterator[tuple[Row, Samples, Samples]]:

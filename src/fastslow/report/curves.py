@@ -174,15 +174,13 @@ def slow_measure(key: str) -> Measure:
 
 
 def accuracy_points(run: RunRecord, task: str, context: str) -> list[Point]:
-    """Accuracies on ``task`` under ``context`` over slow steps. Before the first fast phase there
-    is the seed context alone, with which the curve of any other begins."""
-    rows = [row for row in run.rows("eval") if row["task"] == task]
-    chosen = [row for row in rows if row["context"] == context]
-    if context != "seed" and chosen:
-        chosen = [r for r in rows if r["context"] == "seed" and r["step"] == 0] + chosen
+    """Accuracies on ``task`` under ``context`` over slow steps."""
+    rows = run.evaluations(context, task)
+    if all(row["context"] != context for row in rows):
+        return []  # there is more to a curve than what all of them begin with
     return [
         Point(row["step"], row["accuracy"], row.get("accuracy/low"), row.get("accuracy/high"))
-        for row in chosen
+        for row in rows
     ]
 
 

@@ -95,9 +95,8 @@ def _rewards_and_drifts(run: RunRecord, task: str) -> list[tuple[float, float]]:
 
 
 def _exact_drift(run: RunRecord, task: str) -> list[Point]:
-    rows = [row for row in run.rows("eval") if row["task"] == task]
-    rows = [row for row in rows if row["context"] == run.trained_context and "drift/exact" in row]
-    return [Point(row["drift/exact"], row["accuracy"]) for row in rows]
+    rows = run.evaluations(task=task)
+    return [Point(row["drift/exact"], row["accuracy"]) for row in rows if "drift/exact" in row]
 
 
 def _logged_drift(run: RunRecord) -> list[Point]:

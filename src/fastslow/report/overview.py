@@ -51,8 +51,7 @@ def rollouts_sampled(run: RunRecord) -> int | None:
 
 def latest_evaluation(run: RunRecord) -> Row:
     """The row that ``final_accuracy`` stands in; empty where there is none."""
-    rows = [row for row in run.rows("eval") if row["context"] == run.trained_context]
-    return rows[-1] if rows else {}
+    return next(reversed(run.evaluations()), {})
 
 
 def _row(run: RunRecord) -> list[Cell]:

@@ -47,11 +47,20 @@ class RunRecord:
         rows = [row for row in self.rows(phase) if measure in row]
         return [row["step"] for row in rows], [row[measure] for row in rows]
 
-    def accuracy(self, context: str) -> tuple[list[int], list[float]]:
-        """Steps and accuracies of the last stage's task under "seed", "best" or "population"."""
-        rows = [row for row in self.rows("eval") if row["context"] == context]
-        rows = [row for row in rows if row["task"] == rows[-1]["task"]]
-        return [row["step"] for row in rows], [row["accuracy"] for row in rows]
+    def evaluations(self, context: str | None = None, task: str | None = None) -> list[Row]:
+        """The run's own evaluations on one task under one context, in the order of training.
+
+        Before the first fast phase there is the seed context alone: that evaluation begins the list
+        of every context.
+
+        Args:
+            context: "seed", "best" or "population"; None: ``trained_context``.
+            task: None: the one that was evaluated last.
+        """
+        context, rows = context or self.trained_context, self.rows("eval")
+        task = task or next((row["task"] for row in reversed(rows)), None)
+        rows = [row for row in rows if row["task"] == task]
+        return [row for row in rows if row["context"] == (context if row["step"] else "seed")]
 
     @property
     def trained_context(self) -> str:
@@ -60,12 +69,12 @@ class RunRecord:
     @property
     def base_accuracy(self) -> float | None:
         """Accuracy before training, under the seed context."""
-        return next(iter(self.accuracy("seed")[1]), None)
+        return next((row["accuracy"] for row in self.evaluations("seed")), None)
 
     @property
     def final_accuracy(self) -> float | None:
-        """Accuracy at the end, under ``trained_context``."""
-        return next(iter(reversed(self.accuracy(self.trained_context)[1])), None)
+        """Accuracy at the latest evaluation, under ``trained_context``."""
+        return next((row["accuracy"] for row in reversed(self.evaluations())), None)
 
     @property
     def final_reward(self) -> float | None:

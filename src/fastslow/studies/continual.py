@@ -17,7 +17,7 @@ from fastslow.errors import InputError
 from fastslow.run.record import Row, RunRecord
 from fastslow.studies.claims import Claim, NoReading, Reading
 from fastslow.studies.figures import line_panel
-from fastslow.studies.measured import curve, difference, evaluations, final
+from fastslow.studies.measured import curve, difference, final
 from fastslow.studies.plan import Evaluation, Plan
 from fastslow.studies.study import Conclusion, Evidence, Setup, Study, StudySettings
 
@@ -124,7 +124,7 @@ def _rows(
     seed = run.config.seed
     base, best = _base(evidence, seed, task), _best(evidence, seed, task)
     rows = []
-    for row in evaluations(run, task=task):
+    for row in run.evaluations(task=task):
         if row["step"] not in steps:
             continue
         found: Row = {"role": role, "seed": seed, "run": run.name, "task": task}
@@ -136,7 +136,7 @@ def _rows(
 
 
 def _at(run: RunRecord, task: str, step: int) -> float | None:
-    rows = [row for row in evaluations(run, task=task) if row["step"] == step]
+    rows = [row for row in run.evaluations(task=task) if row["step"] == step]
     return rows[-1]["accuracy"] if rows else None
 
 
@@ -147,7 +147,7 @@ def _base(evidence: Evidence[Settings], seed: int, task: str) -> float | None:
 def _best(evidence: Evidence[Settings], seed: int, task: str) -> float | None:
     """The best accuracy on a task that either method reached with this seed."""
     runs = [evidence.runs[role, seed] for role in ROLES if (role, seed) in evidence.runs]
-    found = [row["accuracy"] for run in runs for row in evaluations(run, task=task)]
+    found = [row["accuracy"] for run in runs for row in run.evaluations(task=task)]
     return max(found, default=None)
 
 

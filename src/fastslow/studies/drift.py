@@ -20,7 +20,7 @@ from fastslow.measure.matched import Matched, match
 from fastslow.run.record import Row, RunRecord
 from fastslow.studies.claims import Claim, NoReading, Reading
 from fastslow.studies.figures import Line, line_panel
-from fastslow.studies.measured import evaluations, identity
+from fastslow.studies.measured import identity
 from fastslow.studies.plan import Evaluation, Plan, RunSpec
 from fastslow.studies.study import Conclusion, Evidence, Setup, Study, StudySettings
 
@@ -124,7 +124,7 @@ def _beside(evidence: Evidence[Settings], run: RunRecord) -> list[Row]:
 
 def _points(run: RunRecord) -> list[tuple[float, float]]:
     """(accuracy, drift) of a run's evaluations."""
-    rows = [row for row in evaluations(run) if "drift/exact" in row]
+    rows = [row for row in run.evaluations() if "drift/exact" in row]
     return [(row["accuracy"], row["drift/exact"]) for row in rows]
 
 

@@ -7,36 +7,20 @@ from fastslow.studies.claims import NoReading, Reading
 from fastslow.studies.figures import Line
 
 
-def evaluations(run: RunRecord, context: str | None = None, task: str | None = None) -> list[Row]:
-    """A run's own evaluations on one task under one context, in the order of training.
-
-    Before the first fast phase there is the seed context alone: that evaluation begins every list.
-
-    Args:
-        context: "seed", "best" or "population"; None: the one that the method is meant to be used
-            with.
-        task: None: the run's last task.
-    """
-    context = context or run.trained_context
-    task = task or list(run.config.tasks)[-1]
-    rows = [row for row in run.rows("eval") if row["task"] == task]
-    return [row for row in rows if row["context"] == (context if row["step"] else "seed")]
-
-
 def final(run: RunRecord, task: str | None = None) -> float | None:
     """Accuracy at the end of a run, or None if it was not evaluated."""
-    rows = evaluations(run, task=task)
+    rows = run.evaluations(task=task)
     return rows[-1]["accuracy"] if rows else None
 
 
 def peak(run: RunRecord) -> float | None:
     """The best accuracy of a run's evaluations, or None if it was not evaluated."""
-    return max((row["accuracy"] for row in evaluations(run)), default=None)
+    return max((row["accuracy"] for row in run.evaluations()), default=None)
 
 
 def curve(run: RunRecord, task: str | None = None) -> Line:
     """Steps and accuracies."""
-    rows = evaluations(run, task=task)
+    rows = run.evaluations(task=task)
     return [row["step"] for row in rows], [row["accuracy"] for row in rows]
 
 
@@ -48,7 +32,7 @@ def identity(role: str, run: RunRecord) -> Row:
 def summary(role: str, run: RunRecord) -> Row:
     """What a run came to and what it cost; what it does not have is left out."""
     found: Row = identity(role, run)
-    if rows := evaluations(run):
+    if rows := run.evaluations():
         last = rows[-1]
         found |= {"task": last["task"], "context": last["context"], "first": rows[0]["accuracy"]}
         found |= {"final": last["accuracy"], "peak": peak(run)}
