@@ -139,13 +139,16 @@ def test_samples_that_were_not_counted_are_left_out(trained: Make) -> None:
 # Drift at matched reward.
 
 
-def test_drift_is_compared_where_both_are_equally_good(trained: Make) -> None:
-    runs = [trained([0.0, 0.2, 0.4]), trained([0.0, 0.4, 0.6], "distill")]
+@pytest.mark.parametrize("method", ["distill", "fst"])
+def test_drift_is_compared_where_both_are_equally_good(trained: Make, method: str) -> None:
+    runs = [trained([0.0, 0.2, 0.4]), trained([0.0, 0.4, 0.6], method)]
+    for row in runs[1].rows("eval")[1:]:  # the first is of the base, under the seed context
+        row["context"] = runs[1].trained_context
     for run, drifts in zip(runs, ([0.0, 0.1, 0.3], [0.0, 0.06, 0.6]), strict=True):
         for row, drift in zip(run.rows("eval"), drifts, strict=True):
             row["drift/exact"] = drift
     (row,) = named(matched_drift_table(arms_of(runs)))
-    assert (row["run"], row["beside"]) == ("distill", "rl")
+    assert (row["run"], row["beside"]) == (method, "rl")
     assert row["highest accuracy of both"] == pytest.approx(0.4)
     assert row["drift there"] == pytest.approx(0.06)
     assert row["drift of the other"] == pytest.approx(0.3)
