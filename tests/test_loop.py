@@ -749,6 +749,35 @@ def test_every_stage_starts_at_the_beginning_of_its_own_problems() -> None:
     assert asked == [{problem.id for problem in batch} for batch in expected]
 
 
+def test_every_task_has_the_context_of_its_own_when_the_run_has_moved_on() -> None:
+    this = world(
+        tasks=[(Sums(), 2), (Sums(offset=100), 2)],
+        skill=by_demonstrations,
+        evaluation={"contexts": ["best", "own"]},
+    )
+    end = this.run()
+    (between,) = {s.population.best.context for s in this.script.all("state") if s.step == 2}
+    assert end.own == {"sums0": between, "sums1": end.population.best.context}
+    assert between != end.population.best.context
+    rows = [row for row in this.rows("eval") if row["step"]]
+    asked = [
+        {r.context for r in rollouts}
+        for step, _, rollouts in this.script.all("rollouts eval")
+        if step
+    ]
+    found = [(row["step"], row["task"], row["context"]) for row in rows]
+    now = end.population.best.context.digest
+    assert dict(zip(found, asked, strict=True)) == {
+        (2, "sums0", "best"): {between.digest},
+        (2, "sums0", "own"): {between.digest},
+        (2, "sums1", "best"): {between.digest},  # it has none of its own yet
+        (4, "sums0", "best"): {now},
+        (4, "sums0", "own"): {between.digest},
+        (4, "sums1", "best"): {now},
+        (4, "sums1", "own"): {now},
+    }
+
+
 def test_tasks_of_a_stage_share_its_batches_and_its_contexts() -> None:
     """Both tasks have problems of the same ids, to which each has an answer of its own."""
     plain, squares = Sums(), Squares()

@@ -100,7 +100,7 @@ def evaluate(
     problems: Annotated[int, typer.Option(help="Problems, at most.")] = 128,
     samples: Annotated[int, typer.Option(help="Completions per problem.")] = 1,
     contexts: Annotated[
-        list[str], typer.Option("--context", help="seed, best or population; may be repeated.")
+        list[str], typer.Option("--context", help="seed, best, population or own; may be repeated.")
     ] = ["seed", "best"],  # noqa: B006  (typer copies it)
 ) -> None:
     """Measure the accuracy of RUN's latest checkpoint."""

@@ -308,7 +308,10 @@ class EvalConfig(Section):
     """Problems evaluated (the first of the split); 0: no evaluation."""
     samples: Positive = 1
     """Completions per problem: accuracy is their mean (mean@k)."""
-    contexts: tuple[Literal["seed", "best", "population"], ...] = ("seed", "best")
+    contexts: tuple[Literal["seed", "best", "population", "own"], ...] = ("seed", "best")
+    """Those to evaluate under. "best" and "population" are those in force; "own" is the best one
+    that the last fast phase on the evaluated task left, which differs once a run of several stages
+    has moved on."""
     drift: bool = False
     """Whether KL(pi_train || pi_base) is measured on the completions that were sampled, exactly
     over the vocabulary. A policy that keeps no copy of the base for its updates then makes one."""

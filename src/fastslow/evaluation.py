@@ -17,8 +17,8 @@ def evaluate(session: Session, state: LoopState, tasks: Sequence[str]) -> None:
     """Accuracy (mean@k) on some tasks, under each context that ``[eval]`` names, and what else the
     completions tell of the policy."""
     settings = session.config.eval
-    choices = _contexts(session, state)
     for task in dict.fromkeys(tasks):
+        choices = _contexts(session, state, task)
         problems = session.curriculum.problems(task, settings.split)[: settings.problems]
         for name in settings.contexts:
             if name not in choices:
@@ -29,12 +29,14 @@ def evaluate(session: Session, state: LoopState, tasks: Sequence[str]) -> None:
                 session.tell("eval", state, {**where, **_measures(session, groups)})
 
 
-def _contexts(session: Session, state: LoopState) -> dict[str, tuple[Context, ...]]:
-    """What ``eval.contexts`` may name by now."""
+def _contexts(session: Session, state: LoopState, task: str) -> dict[str, tuple[Context, ...]]:
+    """What ``eval.contexts`` may name by now for a task."""
     choices: dict[str, tuple[Context, ...]] = {"seed": (session.seed_context,)}
     if session.config.uses_fast and state.step > 0:
         contexts = state.population.contexts
         choices |= {"best": contexts[:1], "population": contexts}
+        if task in state.own:
+            choices["own"] = (state.own[task],)
     return choices
 
 

@@ -153,7 +153,13 @@ class FastSlowLoop:
             for (problem, context), rollout in reusable.items()
             if problem in anchors and context in kept and rollout.is_sampled
         }
-        return replace(state, population=evolution.population, rollouts=rollouts)
+        own = dict.fromkeys(stage.tasks, evolution.population.best.context)
+        return replace(
+            state,
+            population=evolution.population,
+            own={**state.own, **own},
+            rollouts=rollouts,
+        )
 
     def _slow_step(self, state: LoopState, batch: Sequence[Problem]) -> LoopState:
         """G rollouts of every problem over the population, one advantage each, one update."""

@@ -44,10 +44,13 @@ class RunResult:
     Attributes:
         folder: the run's folder.
         population: the contexts in force at the end, best mean first.
+        own: the context to use with each task (see ``LoopState.own``): where a run of several
+            stages has moved on, the contexts in force are those of the last one.
     """
 
     folder: Path
     population: Population
+    own: Mapping[str, Context]
 
     @property
     def best(self) -> Context:
@@ -296,7 +299,7 @@ def _run(
             raise InterruptedRunError(
                 f"{stop}: the run is saved; `fastslow resume {folder.path}` goes on from there"
             ) from None
-    return RunResult(folder.path, state.population)
+    return RunResult(folder.path, state.population, state.own)
 
 
 def _save(folder: RunFolder, policy: Policy) -> None:

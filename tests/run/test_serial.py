@@ -54,6 +54,8 @@ states = st.builds(
         lambda found: Population(tuple(found))
     ),
     st.lists(rollouts, max_size=3).map(lambda rs: {(r.problem_id, r.context): r for r in rs}),
+    st.integers(0, 9),
+    st.dictionaries(texts, contexts, max_size=2),
 )
 
 

@@ -310,20 +310,27 @@ def at_base(seed: int, task: str, accuracy: float) -> Row:
     return {**where, "context": "seed", "task": task, "accuracy": accuracy}
 
 
+def at_end(seed: int, task: str, accuracy: float) -> Row:
+    where = {"role": "fst", "seed": seed, "run": f"fst {seed}", "weights": "trained"}
+    return {**where, "context": "own", "task": task, "accuracy": accuracy}
+
+
 def test_continual_learning(concluded: Make, staged: Make) -> None:
     runs = both_seeds(
         rl=staged([0.2, 0.6, 0.5], [0.1, 0.12], "seed"),
-        fst=staged([0.2, 0.7, 0.68], [0.3, 0.5], "best"),
+        fst=staged([0.2, 0.7, 0.55], [0.3, 0.5], "best"),
     )
     base = [at_base(seed, task, 0.1) for seed in (0, 1) for task in ("star_graph", "chain_sum")]
-    found = concluded("continual", runs, base)
+    own = [at_end(seed, "star_graph", 0.68) for seed in (0, 1)]
+    found = concluded("continual", runs, [*base, *own])
     expected = {
         "RL acquires star_graph": (0.5, "yes"),
         "FST acquires star_graph": (0.6, "yes"),
         "RL acquires chain_sum": (0.02, "no"),
         "FST acquires chain_sum": (0.4, "yes"),
         "RL keeps star_graph": (-0.1, "no"),
-        "FST keeps star_graph": (-0.02, "yes"),
+        "FST keeps star_graph to the end of the run (": (-0.15, "no"),
+        "FST keeps star_graph to the end of the run under its own context": (-0.02, "yes"),
     }
     assert len(found.claims) == len(expected)
     for words, (estimate, verdict) in expected.items():
@@ -343,12 +350,22 @@ def test_continual_learning(concluded: Make, staged: Make) -> None:
             ("rl", "chain_sum", 4): 0,
             ("rl", "chain_sum", 8): 5,
             ("fst", "star_graph", 4): 100,
-            ("fst", "star_graph", 8): 100 * 0.58 / 0.6,
+            ("fst", "star_graph", 8): 100 * 0.45 / 0.6,
             ("fst", "chain_sum", 4): 50,
             ("fst", "chain_sum", 8): 100,
         }
     )
+    kept = {(r["role"], r["step"]): r["accuracy/own"] for r in found.rows if "accuracy/own" in r}
+    assert kept == {("fst", 8): 0.68}
     assert [list(panel.boundaries) for panel in found.panels] == [[4], [4]]
+
+
+def test_what_was_not_acquired_is_not_kept_either(concluded: Make, staged: Make) -> None:
+    runs = both_seeds(rl=staged([0.1, 0.1, 0.1], [0.1, 0.1], "seed"))
+    base = [at_base(seed, "star_graph", 0.1) for seed in (0, 1)]
+    claim = the(concluded("continual", runs, base), "RL keeps star_graph")
+    assert claim.holds == "undecided"
+    assert "was not acquired in its stage" in reasons(claim)[0]
 
 
 def test_continual_learning_without_the_base(concluded: Make, staged: Make) -> None:

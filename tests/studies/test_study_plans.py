@@ -209,13 +209,14 @@ def test_ood_evaluates_base_and_both_trained_weights_without_an_optimised_contex
         assert evaluation.tasks["hard"].options == {"d": 4}
 
 
-def test_continual_evaluates_the_base_weights_on_every_task() -> None:
+def test_continual_evaluates_the_base_and_the_end_on_every_task() -> None:
     plan = plan_of("continual")
-    assert [(e.run.key, e.weights) for e in plan.evaluations] == [
-        (("rl", 0), "base"),
-        (("rl", 1), "base"),
+    assert [(e.run.key, e.weights, e.settings.contexts) for e in plan.evaluations] == [
+        (("rl", 0), "base", ("seed",)),
+        (("rl", 1), "base", ("seed",)),
+        (("fst", 0), "trained", ("own",)),
+        (("fst", 1), "trained", ("own",)),
     ]
-    assert {e.settings.contexts for e in plan.evaluations} == {("seed",)}
 
 
 def test_an_evaluation_is_known_by_what_it_measures() -> None:

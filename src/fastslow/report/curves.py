@@ -69,7 +69,7 @@ def over_seeds(arm: Arm, measure: Measure) -> list[Series]:
 def accuracy_figures(arms: Sequence[Arm]) -> list[Figure]:
     """Accuracy over slow steps, a panel for each task: as each method is used, and under one
     context for all of them where some arm has another of its own."""
-    own = _accuracy_figure(
+    used = _accuracy_figure(
         arms,
         "accuracy",
         "Accuracy while learning",
@@ -92,7 +92,15 @@ def accuracy_figures(arms: Sequence[Arm]) -> list[Figure]:
         lambda run: "population",
     )
     evolving = any(run.trained_context != "seed" for arm in arms for run in arm.runs)
-    figures = [own, seed, population] if evolving else [own, population]
+    own = _accuracy_figure(
+        arms,
+        "accuracy_own",
+        "Accuracy under each task's own context",
+        "Accuracy under the best context that the last fast phase on the task left, which is kept "
+        "for it when the run moves on to other tasks.",
+        lambda run: "own",
+    )
+    figures = [used, seed, population, own] if evolving else [used, population, own]
     return [figure for figure in figures if figure.panels]
 
 

@@ -54,7 +54,7 @@ class RunRecord:
         of every context.
 
         Args:
-            context: "seed", "best" or "population"; None: ``trained_context``.
+            context: as in ``eval.contexts``; None: ``trained_context``.
             task: None: the one that was evaluated last.
         """
         context, rows = context or self.trained_context, self.rows("eval")

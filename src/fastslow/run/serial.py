@@ -53,6 +53,7 @@ def state_to_json(state: LoopState) -> Json:
         "step": state.step,
         "cycle": state.cycle,
         "population": [candidate_to_json(c) for c in state.population.candidates],
+        "own": {task: context_to_json(context) for task, context in state.own.items()},
         "rollouts": [rollout_to_json(r) for r in state.rollouts.values()],
         "skipped": state.skipped,
     }
@@ -65,6 +66,7 @@ def state_from_json(data: Json) -> LoopState:
         step=int(data["step"]),
         cycle=int(data["cycle"]),
         population=Population(tuple(candidate_from_json(item) for item in data["population"])),
+        own={task: context_from_json(item) for task, item in data["own"].items()},
         rollouts={(r.problem_id, r.context): r for r in rollouts},
         skipped=int(data["skipped"]),
     )

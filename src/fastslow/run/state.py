@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fastslow.types import Population, Rollout
+from fastslow.types import Context, Population, Rollout
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class LoopState:
         rollouts: fast-phase rollouts of the cycle under way that later steps may reuse, by
             (problem id, context digest); empty between two cycles.
         skipped: steps since the last update whose numbers no update could be made of.
+        own: for every task that was trained on under evolved contexts the best one that the last
+            fast phase on it left: what one keeps for the task when the run has moved on to others.
     """
 
     step: int
@@ -30,3 +32,4 @@ class LoopState:
     population: Population
     rollouts: Mapping[tuple[str, str], Rollout] = field(default_factory=dict)
     skipped: int = 0
+    own: Mapping[str, Context] = field(default_factory=dict)

@@ -4,6 +4,10 @@ The configuration's ``[[stages]]``, by RL and by FST, from a seed context that s
 any task. The base weights are evaluated on all tasks too, so that an accuracy can be set between
 what was there before (0) and the best that either method reached with this seed (100):
 ``normalised`` in the rows.
+
+Contexts move on with the tasks, so FST's end is evaluated under each task's own context as well,
+the best one that the last fast phase on it left: what is lost under the contexts in force and not
+under that one, the weights still have.
 """
 
 from __future__ import annotations
@@ -43,7 +47,9 @@ def plan(setup: Setup[Settings]) -> Plan:
     runs = [setup.run(role, role, seed) for seed in setup.settings.seeds for role in ROLES]
     before = setup.config.eval.model_copy(update={"contexts": ("seed",)})
     base = [Evaluation(run, "base", before) for run in runs if run.role == "rl"]
-    return Plan(tuple(runs), tuple(base))
+    own = setup.config.eval.model_copy(update={"contexts": ("own",)})
+    end = [Evaluation(run, "trained", own) for run in runs if run.role == "fst"]
+    return Plan(tuple(runs), (*base, *end))
 
 
 def conclude(evidence: Evidence[Settings]) -> Conclusion:
@@ -54,6 +60,11 @@ def conclude(evidence: Evidence[Settings]) -> Conclusion:
         _keeps(evidence, role, task, ends[task])
         for task in tasks
         for role in ROLES
+        if ends[task] < evidence.setup.config.total_steps
+    ]
+    claims += [
+        _keeps(evidence, "fst", task, ends[task], own=True)
+        for task in tasks
         if ends[task] < evidence.setup.config.total_steps
     ]
     rows = [
@@ -101,16 +112,26 @@ def _acquires(evidence: Evidence[Settings], role: str, task: str, end: int) -> C
     )
 
 
-def _keeps(evidence: Evidence[Settings], role: str, task: str, end: int) -> Claim:
-    margin = evidence.setup.settings.margin
+def _keeps(
+    evidence: Evidence[Settings], role: str, task: str, end: int, own: bool = False
+) -> Claim:
+    settings = evidence.setup.settings
+    under = " under its own context" if own else ""
 
     def measure(run: RunRecord) -> Reading | NoReading:
-        return difference(final(run, task=task), _at(run, task, end))
+        seed, acquired = run.config.seed, _at(run, task, end)
+        gained = difference(acquired, _base(evidence, seed, task))
+        if isinstance(gained, NoReading):
+            return gained
+        if gained.value < settings.gain:
+            return NoReading("the task was not acquired in its stage: there is nothing to keep")
+        last = _own(evidence, seed, task) if own else final(run, task=task)
+        return difference(last, acquired)
 
     return evidence.claim(
-        f"{role.upper()} keeps {task} to the end of the run (within {margin:g})",
+        f"{role.upper()} keeps {task} to the end of the run{under} (within {settings.margin:g})",
         "at least",
-        -margin,
+        -settings.margin,
         (role,),
         measure,
         task=task,
@@ -129,6 +150,9 @@ def _rows(
             continue
         found: Row = {"role": role, "seed": seed, "run": run.name, "task": task}
         found |= {"step": row["step"], "accuracy": row["accuracy"]}
+        kept = _own(evidence, seed, task) if role == "fst" else None
+        if kept is not None and row["step"] == run.config.total_steps:
+            found["accuracy/own"] = kept
         if base is not None and best is not None and best > base:
             found["normalised"] = 100 * (row["accuracy"] - base) / (best - base)
         rows.append(found)
@@ -142,6 +166,10 @@ def _at(run: RunRecord, task: str, step: int) -> float | None:
 
 def _base(evidence: Evidence[Settings], seed: int, task: str) -> float | None:
     return evidence.accuracy("rl", seed, "base", "seed", task)
+
+
+def _own(evidence: Evidence[Settings], seed: int, task: str) -> float | None:
+    return evidence.accuracy("fst", seed, "trained", "own", task)
 
 
 def _best(evidence: Evidence[Settings], seed: int, task: str) -> float | None:

@@ -139,7 +139,7 @@ def _refuse_another(spec: RunSpec, found: RunConfig) -> None:
 def _is_evaluated(config: RunConfig, run: RunRecord) -> bool:
     if not config.eval.problems:
         return True
-    there = {"seed", *(("best", "population") if config.uses_fast else ())}
+    there = {"seed", *(("best", "population", "own") if config.uses_fast else ())}
     wanted = {(task, c) for task in config.tasks for c in config.eval.contexts if c in there}
     last = [row for row in run.rows("eval") if row["step"] == config.total_steps]
     return wanted <= {(row["task"], row["context"]) for row in last}
