@@ -357,6 +357,7 @@ def test_continual_learning(concluded: Make, staged: Make) -> None:
     )
     kept = {(r["role"], r["step"]): r["accuracy/own"] for r in found.rows if "accuracy/own" in r}
     assert kept == {("fst", 8): 0.68}
+    assert drawn(found.panels[0])["fst, the task's own context"] == [[(8, 0.68)], [(8, 0.68)]]
     assert [list(panel.boundaries) for panel in found.panels] == [[4], [4]]
 
 

@@ -20,7 +20,7 @@ from fastslow.config import Method
 from fastslow.errors import InputError
 from fastslow.run.record import Row, RunRecord
 from fastslow.studies.claims import Claim, NoReading, Reading
-from fastslow.studies.figures import line_panel
+from fastslow.studies.figures import Line, line_panel
 from fastslow.studies.measured import curve, difference, final
 from fastslow.studies.plan import Evaluation, Plan
 from fastslow.studies.study import Conclusion, Evidence, Setup, Study, StudySettings
@@ -79,7 +79,10 @@ def conclude(evidence: Evidence[Settings]) -> Conclusion:
             task,
             "slow step",
             "accuracy",
-            {role: [curve(run, task=task) for run in evidence.of(role)] for role in ROLES},
+            {
+                **{role: [curve(run, task=task) for run in evidence.of(role)] for role in ROLES},
+                "fst, the task's own context": _own_ends(evidence, task),
+            },
             boundaries=sorted(set(ends.values()))[:-1],
         )
         for task in tasks
@@ -170,6 +173,12 @@ def _base(evidence: Evidence[Settings], seed: int, task: str) -> float | None:
 
 def _own(evidence: Evidence[Settings], seed: int, task: str) -> float | None:
     return evidence.accuracy("fst", seed, "trained", "own", task)
+
+
+def _own_ends(evidence: Evidence[Settings], task: str) -> list[Line]:
+    """A point a seed: the last step, and the accuracy there under the task's own context."""
+    ends = [(run, _own(evidence, run.config.seed, task)) for run in evidence.of("fst")]
+    return [([run.config.total_steps], [kept]) for run, kept in ends if kept is not None]
 
 
 def _best(evidence: Evidence[Settings], seed: int, task: str) -> float | None:
