@@ -45,7 +45,8 @@ def main(runs: Path) -> None:
 
 def _name(plan: dict[str, Any]) -> str:
     """What the folder of a study is called here: the protocol and its configuration's name."""
-    return f"{plan['study']}-{Path(plan['config']).stem}"
+    study, config = plan["study"], Path(plan["config"]).stem
+    return study if study == config else f"{study}-{config}"
 
 
 def _claims(claims: list[dict[str, Any]]) -> list[str]:
