@@ -17,7 +17,7 @@ from pydantic import Field
 
 from fastslow.config import EvalConfig, Method
 from fastslow.measure.matched import Matched, match
-from fastslow.run.record import Row, RunRecord
+from fastslow.run.record import RunRecord
 from fastslow.studies.claims import Claim, NoReading, Reading
 from fastslow.studies.figures import Line, line_panel
 from fastslow.studies.measured import identity
@@ -73,9 +73,10 @@ def conclude(evidence: Evidence[Settings]) -> Conclusion:
         {**identity(role, run), **{key: row[key] for key in SHOWN if key in row}}
         for role in ROLES
         for run in evidence.of(role)
-        for row in (*run.rows("eval"), *_beside(evidence, run))
+        for row in (*run.rows("eval"), *evidence.beside(run))
         if "drift/exact" in row
     ]
+    found = [_matched(fst, rl) for fst, rl in evidence.pairs("fst", "rl")]
     panels = [
         line_panel(
             "Reward against drift",
@@ -87,7 +88,7 @@ def conclude(evidence: Evidence[Settings]) -> Conclusion:
             "Drift beside RL's at equal accuracy",
             "accuracy",
             "KL of FST / KL of RL",
-            {"fst": [(x.levels, x.ratios) for x in _all_matched(evidence)]},
+            {"fst": [(one.levels, one.ratios) for one in found if isinstance(one, Matched)]},
             share=False,
         ),
     ]
@@ -109,17 +110,6 @@ def _reading(
     if ratio(matched) <= 0:
         return NoReading("FST reached that reward before its weights moved")
     return Reading(ratio(matched))
-
-
-def _all_matched(evidence: Evidence[Settings]) -> list[Matched]:
-    """Of every seed that has both runs."""
-    pairs = [(fst, evidence.runs.get(("rl", fst.config.seed))) for fst in evidence.of("fst")]
-    found = [_matched(fst, rl) for fst, rl in pairs if rl is not None]
-    return [one for one in found if isinstance(one, Matched)]
-
-
-def _beside(evidence: Evidence[Settings], run: RunRecord) -> list[Row]:
-    return [row for row in evidence.evaluated if row["run"] == run.name]
 
 
 def _points(run: RunRecord) -> list[tuple[float, float]]:

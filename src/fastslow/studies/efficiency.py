@@ -115,9 +115,8 @@ def _ratios(run: RunRecord, rl: RunRecord) -> Row:
 def _savings(evidence: Evidence[Settings], role: str) -> list[Line]:
     """How many times fewer rollouts than RL a run took, at accuracies that both reached."""
     lines: list[Line] = []
-    for run in evidence.of(role):
-        rl = evidence.runs.get(("rl", run.config.seed))
-        ours, theirs = _costs(run), _costs(rl) if rl else []
+    for run, rl in evidence.pairs(role, "rl"):
+        ours, theirs = _costs(run), _costs(rl)
         if ours and theirs and (found := match(ours, theirs)):
             told = [(x, y) for x, y in zip(found.levels, found.ratios, strict=True) if y > 0]
             lines.append(([level for level, _ in told], [1 / ratio for _, ratio in told]))

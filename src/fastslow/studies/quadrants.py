@@ -70,7 +70,7 @@ def conclude(evidence: Evidence[Settings]) -> Conclusion:
         run.path / FILE: rows
         for run in evidence.of(ROLE)
         # Without any, what another call measured is left as it is.
-        if (rows := [row for row in evidence.evaluated if row["run"] == run.name])
+        if (rows := evidence.beside(run))
     }
     return Conclusion(evidence.evaluated, claims, [panel], files)
 

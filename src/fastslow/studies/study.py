@@ -96,6 +96,15 @@ class Evidence(Generic[S]):
         """The finished runs of a role, by seed."""
         return [self.runs[role, seed] for seed in self.seeds if (role, seed) in self.runs]
 
+    def pairs(self, role: str, other: str) -> list[tuple[RunRecord, RunRecord]]:
+        """The finished runs of two roles, of every seed that has both."""
+        seeds = [seed for seed in self.seeds if {(role, seed), (other, seed)} <= self.runs.keys()]
+        return [(self.runs[role, seed], self.runs[other, seed]) for seed in seeds]
+
+    def beside(self, run: RunRecord) -> list[Row]:
+        """The rows of ``evaluated`` that are of ``run``."""
+        return [row for row in self.evaluated if row["run"] == run.name]
+
     def accuracy(
         self, role: str, seed: int, weights: Weights, context: str, task: str
     ) -> float | None:
