@@ -53,7 +53,7 @@ def accelerate(model: nn.Module) -> list[PackedWeight]:
     """Let all linear layers of a model multiply by oneDNN where it serves, with gradient.
 
     Returns:
-        What is to be told when weights change.
+        The packed copies of their weights. Each must ``forget`` when weights change.
     """
     weights = []
     for module in model.modules():
@@ -62,6 +62,18 @@ def accelerate(model: nn.Module) -> list[PackedWeight]:
             forward = partial(_forward, weights[-1])
             module.forward = MethodType(forward, module)  # type: ignore[method-assign]
     return weights
+
+
+def restore(model: nn.Module) -> None:
+    """Give the linear layers of an accelerated model their own product back.
+
+    Without this a model that nobody tells of changed weights goes on with the packed copies.
+    """
+    for module in model.modules():
+        replaced = module.__dict__.get("forward")
+        product = getattr(replaced, "__func__", None)
+        if isinstance(product, partial) and product.func is _forward:
+            del module.forward
 
 
 def _forward(packed: PackedWeight, self: nn.Linear, rows: Tensor) -> Tensor:

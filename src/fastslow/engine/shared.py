@@ -196,6 +196,8 @@ class SharedPrefixEngine(Engine):
     def _size(self) -> None:
         """Turn the memory into tokens; the bytes of one are found by computing it."""
         self.example = self.run([Node((0,), 0, size=1)], [[]])[-1]
+        if not self.example.keys:
+            raise TypeError("its layers do not attend through transformers' AttentionInterface")
         tensors = *self.example.keys, *self.example.values
         self.kv_tokens = int(self._kv_memory / sum(t.numel() * t.element_size() for t in tensors))
         # Half of the memory for what is shared, so that rows always find some.

@@ -315,7 +315,7 @@ def _add_lora(model: PreTrainedModel, lora: LoraConfig, seed: int) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
-            return peft.get_peft_model(
+            adapted = peft.get_peft_model(
                 model,
                 peft.LoraConfig(
                     r=lora.rank,
@@ -326,3 +326,24 @@ def _add_lora(model: PreTrainedModel, lora: LoraConfig, seed: int) -> Any:
             )
         except ValueError as error:
             raise InputError(f"slow.lora.targets: {error}") from None
+    _refuse_tied_targets(adapted)
+    return adapted
+
+
+def _refuse_tied_targets(adapted: Any) -> None:
+    """An adapter on one of two layers that share a weight is trained for that layer alone, but
+    merging adds it to the weight of both. Raises: InputError."""
+    owners: dict[int, list[str]] = {}
+    for name, parameter in adapted.named_parameters(remove_duplicate=False):
+        layer = name.removeprefix("base_model.model.").replace(".base_layer", "")
+        owners.setdefault(id(parameter), []).append(layer.rpartition(".")[0])
+    for name, module in adapted.named_modules():
+        weight = getattr(getattr(module, "base_layer", None), "weight", None)
+        layers = owners.get(id(weight), [])
+        if len(layers) > 1:
+            target = name.removeprefix("base_model.model.")
+            other = next(layer for layer in layers if layer != target)
+            raise InputError(
+                f"slow.lora.targets: {target!r} shares its weight with {other!r} (tied "
+                "embeddings), so the adapter could not be merged into the model: leave it out"
+            )
