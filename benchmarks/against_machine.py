@@ -127,7 +127,7 @@ def _update(
     engine: SharedPrefixEngine, costs: Costs, prompts: Sequence[tuple[int, ...]]
 ) -> tuple[float, Callable[[], float]]:
     sequences = [
-        TokenSequence(prompt, [(1000 * u + 100 * i + 7 * t) % 40_000 for t in range(10)])
+        TokenSequence.of(prompt, [(1000 * u + 100 * i + 7 * t) % 40_000 for t in range(10)])
         for u, prompt in enumerate(prompts)
         for i in range(2)
     ]
@@ -138,9 +138,9 @@ def _update(
         for passed in engine.passes(sequences, 1.0):
             passed.scores.logprobs.sum().backward()
 
-    roots = grow([[*s.prompt, *s.completion[:-1]] for s in sequences])
+    roots = grow([s.tokens[: s.scored[-1]] for s in sequences])
     # The first token of both completions is drawn from one distribution.
-    distributions = len(prompts) + sum(len(s.completion) - 1 for s in sequences)
+    distributions = len(prompts) + sum(len(s.scored) - 1 for s in sequences)
     return 3 * costs.of_tree(roots, distributions), lambda: timed(update)
 
 

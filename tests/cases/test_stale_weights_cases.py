@@ -22,7 +22,7 @@ from fastslow.policy.local import LocalPolicy
 from fastslow.policy.protocol import SampleRequest
 from fastslow.types import Datum
 
-SEQUENCE = TokenSequence([5, 6, 7, 8, 9], [10, 11, 12])
+SEQUENCE = TokenSequence.of([5, 6, 7, 8, 9], [10, 11, 12])
 ARCHITECTURES: list[tuple[str, str, dict[str, Any]]] = [
     ("F029", "granite", {"logits_scaling": 4.0}),
     ("F030", "cohere", {}),
@@ -42,10 +42,10 @@ ARCHITECTURES: list[tuple[str, str, dict[str, Any]]] = [
 @torch.no_grad()
 def by_transformers(model: PreTrainedModel, sequence: TokenSequence) -> torch.Tensor:
     """Log-probabilities of the completion, by the model alone."""
-    tokens = torch.tensor([[*sequence.prompt, *sequence.completion]])
+    tokens = torch.tensor([list(sequence.tokens)])
     logits = model(input_ids=tokens, use_cache=False).logits[0].float()
-    predictions = logits[len(sequence.prompt) - 1 : -1].log_softmax(-1)
-    return predictions[range(len(sequence.completion)), list(sequence.completion)]
+    places = [position - 1 for position in sequence.scored]
+    return logits[places].log_softmax(-1)[range(len(places)), sequence.targets]
 
 
 @pytest.mark.parametrize(
@@ -188,6 +188,6 @@ def test_the_exported_adapter_is_the_trained_one(
     base = transformers.AutoModelForCausalLM.from_pretrained(folder)
     merged = PeftModel.from_pretrained(base, saved / "model").merge_and_unload().eval()
     for completion in completions:
-        sequence = TokenSequence(completion.prompt_ids, completion.token_ids)
+        sequence = TokenSequence.of(completion.prompt_ids, completion.token_ids)
         expected = by_transformers(merged, sequence)
         torch.testing.assert_close(torch.tensor(completion.logprobs), expected, rtol=0, atol=1e-4)

@@ -26,7 +26,8 @@ def batches(draw: st.DrawFn) -> Batch:
     """Rollouts under prompts that form random trees, one to four levels deep.
 
     With few different tokens completions begin alike, are equal, begin other prompts, and prompts
-    begin prompts; with many they hardly ever do.
+    begin prompts; with many they hardly ever do. Of some sequences any tokens are scored, as in
+    rollouts of several turns.
     """
     token = st.integers(0, draw(st.sampled_from([1, 3, VOCABULARY - 1])))
     level = [draw(st.lists(token, min_size=1, max_size=9)) for _ in range(draw(st.integers(1, 2)))]
@@ -40,8 +41,17 @@ def batches(draw: st.DrawFn) -> Batch:
         completions = draw(
             st.lists(st.lists(token, min_size=1, max_size=7), min_size=1, max_size=4)
         )
-        sequences += [TokenSequence(prompt, completion) for completion in completions]
-    return sequences
+        sequences += [TokenSequence.of(prompt, completion) for completion in completions]
+    return [draw(turns(sequence)) for sequence in sequences]
+
+
+@st.composite
+def turns(draw: st.DrawFn, sequence: TokenSequence) -> TokenSequence:
+    """The sequence as it is, or with any of its tokens scored but the first."""
+    if len(sequence.tokens) < 2 or draw(st.booleans()):
+        return sequence
+    positions = st.integers(1, len(sequence.tokens) - 1)
+    return TokenSequence(sequence.tokens, sorted(draw(st.sets(positions, min_size=1))))
 
 
 @contextmanager
@@ -66,7 +76,7 @@ def small_parts(cluster: int, worth: int = 0, chunk: int = 512) -> Iterator[None
 def weights_of(sequences: Batch) -> list[Tensor]:
     """A weight per token, unlike for every token, so that gradients cannot be mixed up."""
     generator = torch.Generator().manual_seed(0)
-    return [torch.randn(len(s.completion), generator=generator) for s in sequences]
+    return [torch.randn(len(s.scored), generator=generator) for s in sequences]
 
 
 def computed_by(engine: Engine, sequences: Batch, temperature: float) -> Computed:
@@ -77,7 +87,7 @@ def computed_by(engine: Engine, sequences: Batch, temperature: float) -> Compute
     engine.model.zero_grad(set_to_none=True)
     for indices, scores, *_ in engine.passes(sequences, temperature):
         (torch.cat([weights[i] for i in indices]) * scores.logprobs).sum().backward()
-        lengths = [len(sequences[i].completion) for i in indices]
+        lengths = [len(sequences[i].scored) for i in indices]
         logprobs.update(zip(indices, scores.logprobs.detach().split(lengths), strict=True))
         entropies.update(zip(indices, scores.entropies.split(lengths), strict=True))
     everything = range(len(sequences))
@@ -92,10 +102,10 @@ def computed_plainly(model: PreTrainedModel, sequences: Batch, temperature: floa
     """The same, one sequence at a time and by the book."""
     model.zero_grad(set_to_none=True)
     logprobs, entropies = [], []
-    for (prompt, completion), weights in zip(sequences, weights_of(sequences), strict=True):
-        logits = model(torch.tensor([[*prompt, *completion]]), use_cache=False).logits[0]
-        predictions = logits[len(prompt) - 1 : -1] / temperature
-        chosen = predictions.log_softmax(-1)[range(len(completion)), list(completion)]
+    for sequence, weights in zip(sequences, weights_of(sequences), strict=True):
+        logits = model(torch.tensor([list(sequence.tokens)]), use_cache=False).logits[0]
+        predictions = logits[[position - 1 for position in sequence.scored]] / temperature
+        chosen = predictions.log_softmax(-1)[range(len(predictions)), sequence.targets]
         (weights * chosen).sum().backward()
         logprobs.append(chosen.detach())
         entropies.append(torch.distributions.Categorical(logits=predictions.detach()).entropy())

@@ -25,7 +25,7 @@ SEEDS = [[1, 2], [3]]
 def sampled(engine: Engine) -> list[tuple[TokenSequence, SampledTokens]]:
     completions = engine.sample(PROMPTS, SEEDS, LIMITS, rows=3)
     return [
-        (TokenSequence(prompt, tokens.token_ids), tokens)
+        (TokenSequence.of(prompt, tokens.token_ids), tokens)
         for prompt, some in zip(PROMPTS, completions, strict=True)
         for tokens in some
     ]
@@ -45,7 +45,7 @@ def recomputed(engine: Engine, sequences: Sequence[TokenSequence]) -> list[Tenso
     """Log-probabilities as an update computes them, with gradient."""
     found: dict[int, Tensor] = {}
     for passed in engine.passes(sequences, 1.0):
-        lengths = [len(sequences[i].completion) for i in passed.indices]
+        lengths = [len(sequences[i].scored) for i in passed.indices]
         parts = passed.scores.logprobs.detach().split(lengths)
         found.update(zip(passed.indices, parts, strict=True))
     return [found[index] for index in range(len(sequences))]
@@ -54,10 +54,10 @@ def recomputed(engine: Engine, sequences: Sequence[TokenSequence]) -> list[Tenso
 @torch.no_grad()
 def computed_freshly(model: PreTrainedModel, sequence: TokenSequence) -> Tensor:
     """Log-probabilities of a completion by transformers alone."""
-    tokens = torch.tensor([[*sequence.prompt, *sequence.completion]])
+    tokens = torch.tensor([list(sequence.tokens)])
     logits = model(input_ids=tokens, use_cache=False).logits[0].float()
-    predictions = logits[len(sequence.prompt) - 1 : -1].log_softmax(-1)
-    return predictions[range(len(sequence.completion)), list(sequence.completion)]
+    places = [position - 1 for position in sequence.scored]
+    return logits[places].log_softmax(-1)[range(len(places)), sequence.targets]
 
 
 def exported(model: PreTrainedModel, folder: Path) -> PreTrainedModel:

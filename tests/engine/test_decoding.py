@@ -127,7 +127,7 @@ def test_bfloat16_weights_are_served(build: Build) -> None:
     with small_parts(4, 0):
         samples = engine.sample(PROMPTS, SEEDS, LIMITS, 9)
     pairs = [(p, c) for p, some in zip(PROMPTS, samples, strict=True) for c in some]
-    scores = engine.score([TokenSequence(p, c.token_ids) for p, c in pairs], 1.0)
+    scores = engine.score([TokenSequence.of(p, c.token_ids) for p, c in pairs], 1.0)
     stored = torch.tensor([value for _, c in pairs for value in c.logprobs])
     found = torch.cat([score.logprobs for score in scores])
     torch.testing.assert_close(stored, found, rtol=0.03, atol=0.1)

@@ -98,8 +98,11 @@ def test_from_hidden_states_with_gradient(
 
 
 def taught(sequences: Batch) -> Batch:
-    """The same completions after other prompts, unlike for every sequence."""
-    return [TokenSequence([9 + n % 2, 5, *s.prompt], s.completion) for n, s in enumerate(sequences)]
+    """The same scored tokens after other prompts, unlike for every sequence."""
+    return [
+        TokenSequence([9 + n % 2, 5, *s.tokens], [position + 2 for position in s.scored])
+        for n, s in enumerate(sequences)
+    ]
 
 
 def by_the_book(
@@ -113,8 +116,8 @@ def by_the_book(
         sequences, taught(sequences), weights_of(sequences), strict=True
     ):
         p, q = (
-            m(torch.tensor([[*s.prompt, *s.completion]]), use_cache=False).logits[0][
-                len(s.prompt) - 1 : -1
+            m(torch.tensor([list(s.tokens)]), use_cache=False).logits[0][
+                [position - 1 for position in s.scored]
             ]
             for m, s in ((model, own), (reference, other))
         )
@@ -133,7 +136,7 @@ def by_engine(
     for indices, _, _, values in engine.passes(sequences, 0.7, against):
         assert values is not None
         (torch.cat([weights[i] for i in indices]) * values).sum().backward()
-        lengths = [len(sequences[i].completion) for i in indices]
+        lengths = [len(sequences[i].scored) for i in indices]
         found.update(zip(indices, values.detach().split(lengths), strict=True))
     return torch.cat([found[i] for i in range(len(sequences))]), gradients(engine.model)
 
@@ -161,7 +164,7 @@ def test_engines_against_a_plain_loop(
 def test_a_policy_may_teach_itself_and_the_teacher_gets_no_gradient(
     build: Build, engine: EngineType
 ) -> None:
-    sequences = [TokenSequence([1, 2, 3 + n % 2], [4, 5 + n, 6]) for n in range(4)]
+    sequences = [TokenSequence.of([1, 2, 3 + n % 2], [4, 5 + n, 6]) for n in range(4)]
     expected = by_the_book(build("qwen2"), build("qwen2"), sequences)
     itself = engine(build("qwen2"), 4096)
     found = by_engine(itself, itself, sequences)
@@ -173,13 +176,13 @@ def test_a_policy_may_teach_itself_and_the_teacher_gets_no_gradient(
 @pytest.mark.parametrize("engine", [PaddedEngine, SharedPrefixEngine])
 def test_compared_sequence_by_sequence(build: Build, engine: EngineType) -> None:
     """Own and reference log-probabilities and divergences, in the batch's order."""
-    sequences = [TokenSequence([1, 2], [5] * n + [7]) for n in (4, 0, 2)]
+    sequences = [TokenSequence.of([1, 2], [5] * n + [7]) for n in (4, 0, 2)]
     own, base = engine(build("llama"), 8), engine(build("qwen2"), 8)
     compared = own.compare(sequences, base.distributions(sequences), 0.7)
     for (scores, reference, values), mine, theirs, sequence in zip(
         compared, own.score(sequences, 0.7), base.score(sequences, 0.7), sequences, strict=True
     ):
-        assert len(values) == len(sequence.completion)
+        assert len(values) == len(sequence.scored)
         torch.testing.assert_close(scores.logprobs, mine.logprobs)
         torch.testing.assert_close(scores.entropies, mine.entropies)
         torch.testing.assert_close(reference, theirs.logprobs, rtol=1e-4, atol=1e-5)

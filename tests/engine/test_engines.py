@@ -37,19 +37,19 @@ TEMPERATURES = st.sampled_from([1.0, 0.7])
 
 CONTEXT = list(range(3, 15))
 ROLLOUTS = [
-    TokenSequence([*CONTEXT, *question], [question[0] + i for i in range(1, length)])
+    TokenSequence.of([*CONTEXT, *question], [question[0] + i for i in range(1, length)])
     for question in ([20, 21], [30, 31, 32])
     for length in (2, 5, 9)
 ]
 # A prompt that begins the next, which begins with a completion of the first; completions that
 # begin another and that are equal; a rollout that has nothing to do with them.
 ENTANGLED = [
-    TokenSequence([1, 2, 3], [4, 5, 6, 7]),
-    TokenSequence([1, 2, 3], [4, 5]),
-    TokenSequence([1, 2, 3], [4, 5]),
-    TokenSequence([1, 2, 3, 4, 5], [6, 7, 8]),
-    TokenSequence([1, 2, 3, 4, 5], [9]),
-    TokenSequence([8], [9]),
+    TokenSequence.of([1, 2, 3], [4, 5, 6, 7]),
+    TokenSequence.of([1, 2, 3], [4, 5]),
+    TokenSequence.of([1, 2, 3], [4, 5]),
+    TokenSequence.of([1, 2, 3, 4, 5], [6, 7, 8]),
+    TokenSequence.of([1, 2, 3, 4, 5], [9]),
+    TokenSequence.of([8], [9]),
 ]
 
 
@@ -67,7 +67,7 @@ def fst_shaped(
         return torch.randint(vocabulary, (count,), generator=generator).tolist()
 
     return [
-        TokenSequence(
+        TokenSequence.of(
             [*tokens(sizes[0], 1, c), *tokens(sizes[1], 2, p)],
             tokens(1 + r % sizes[2], 3, c, p, r),
         )
@@ -78,8 +78,8 @@ def fst_shaped(
 
 
 def shared_tokens(sequences: Batch) -> int:
-    """Different beginnings of what is read: all but the last completion token of each sequence."""
-    read = [[*s.prompt, *s.completion[:-1]] for s in sequences]
+    """Different beginnings of what is read: all before the last scored token of each sequence."""
+    read = [s.tokens[: s.scored[-1]] for s in sequences]
     return len({tuple(tokens[: n + 1]) for tokens in read for n in range(len(tokens))})
 
 
@@ -143,7 +143,7 @@ def test_contexts_longer_than_a_cluster(build: Build, name: str, budget: int) ->
 @pytest.mark.parametrize("engine", [PaddedEngine, SharedPrefixEngine])
 def test_completions_longer_than_a_chunk_of_the_head(build: Build, engine: type[Engine]) -> None:
     completion = [(7 * i) % VOCABULARY for i in range(CHUNK + 30)]
-    sequences = [TokenSequence([1, 2, 3], completion), TokenSequence([1, 2, 3], [4, 5])]
+    sequences = [TokenSequence.of([1, 2, 3], completion), TokenSequence.of([1, 2, 3], [4, 5])]
     model = build("llama")
     expected = computed_plainly(build("llama"), sequences, 1.0)
     assert_same(computed_by(engine(model, 4096), sequences, 1.0), expected)
@@ -170,7 +170,7 @@ def test_scores_come_in_the_order_of_the_batch_and_without_gradient(
 ) -> None:
     scored = engine(build("llama"), 40).score(ROLLOUTS, 1.0)
     expected = computed_plainly(build("llama"), ROLLOUTS, 1.0)
-    assert [len(s.logprobs) for s in scored] == [len(s.completion) for s in ROLLOUTS]
+    assert [len(s.logprobs) for s in scored] == [len(s.scored) for s in ROLLOUTS]
     for place, field in enumerate(("logprobs", "entropies")):
         found = torch.cat([getattr(score, field) for score in scored])
         torch.testing.assert_close(found, expected[place], rtol=1e-4, atol=1e-5)
@@ -243,13 +243,13 @@ def test_each_shared_token_goes_through_the_model_once_and_no_padding_does(
 
 
 def test_the_padded_engine_computes_a_prefix_for_every_reader(build: Build) -> None:
-    sequences = [TokenSequence([*CONTEXT, 20 + i], [40]) for i in range(5)]
+    sequences = [TokenSequence.of([*CONTEXT, 20 + i], [40]) for i in range(5)]
     plain = PaddedEngine(build("llama"), 4096)
     assert forwarded(plain, sequences) == (5 * (len(CONTEXT) + 2),) * 2
 
 
 def test_the_prefix_is_computed_once_however_many_passes_read_it(build: Build) -> None:
-    sequences = [TokenSequence([*CONTEXT, 20 + i], [40, 41, 42]) for i in range(6)]
+    sequences = [TokenSequence.of([*CONTEXT, 20 + i], [40, 41, 42]) for i in range(6)]
     engine = SharedPrefixEngine(build("llama"), 6)  # two rows of three tokens a pass
     with torch.no_grad():
         passes = list(engine.passes(sequences, 1.0))
@@ -278,9 +278,7 @@ def test_linear_layers_and_the_head_see_tokens_alone(build: Build) -> None:
         engine.score(ENTANGLED, 1.0)
     assert rows == [shared_tokens(ENTANGLED)]
     # Two sequences that agree up to a token draw it from one distribution.
-    drawn = {
-        (*s.prompt, *s.completion[:place]) for s in ENTANGLED for place in range(len(s.completion))
-    }
+    drawn = {tuple(s.tokens[:position]) for s in ENTANGLED for position in s.scored}
     assert {size[0] for size in sizes.shapes if size[1:] == (VOCABULARY,)} == {len(drawn)}
 
 
@@ -288,7 +286,7 @@ def test_linear_layers_and_the_head_see_tokens_alone(build: Build) -> None:
 def test_rows_of_like_length_go_together_without_padding(
     build: Build, engine: type[Engine]
 ) -> None:
-    sequences = [TokenSequence([*CONTEXT, 20 + i], [40] * (1 + 8 * (i % 2))) for i in range(8)]
+    sequences = [TokenSequence.of([*CONTEXT, 20 + i], [40] * (1 + 8 * (i % 2))) for i in range(8)]
     told, seen = forwarded(engine(build("llama"), 43), sequences)
     assert told == seen
 
@@ -325,7 +323,7 @@ def test_neither_a_mask_nor_logits_of_the_whole_batch_are_made(
     tokens = shared_tokens(sequences)
     with small_parts(16, chunk=32), TensorSizes() as sizes:
         computed_by(engine, sequences, 1.0)
-    predictions = sum(len(s.completion) for s in sequences)
+    predictions = sum(len(s.scored) for s in sequences)
     assert sizes.largest < min(tokens, predictions) * VOCABULARY
     assert 10 * sizes.largest < tokens**2
     with TensorSizes() as sizes:  # the check can tell

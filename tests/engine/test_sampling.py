@@ -60,7 +60,7 @@ def test_stored_logprobs_are_those_that_the_learner_finds(
     samples = sample(engines[name], temperature=temperature)
     flat = [(p, c) for p, some in zip(PROMPTS, samples, strict=True) for c in some]
     assert max(len(c.token_ids) for _, c in flat) > 6, "too short to leave a sliding window"
-    scores = engines[name].score([TokenSequence(p, c.token_ids) for p, c in flat], temperature)
+    scores = engines[name].score([TokenSequence.of(p, c.token_ids) for p, c in flat], temperature)
     for (_, completion), score in zip(flat, scores, strict=True):
         stored = torch.tensor(completion.logprobs)
         torch.testing.assert_close(stored, score.logprobs, rtol=0, atol=1e-4)

@@ -278,7 +278,7 @@ def test_measures(load: Callable[[], PreTrainedModel]) -> None:
     assert measures["tokens/trained"] == len(beginnings)
     assert len(beginnings) < len(CONTEXT) + sum(2 + len(d.token_ids) - 1 for d in data)
     scores = PaddedEngine(load(), 4096).score(
-        [TokenSequence(d.prompt_ids, d.token_ids) for d in data], TEMPERATURE
+        [TokenSequence.of(d.prompt_ids, d.token_ids) for d in data], TEMPERATURE
     )
     entropy = torch.cat([s.entropies for s in scores]).mean().item()
     assert measures["entropy"] == pytest.approx(entropy, rel=1e-4)
@@ -303,7 +303,7 @@ def test_the_mismatch_is_that_of_on_policy_rollouts_alone(
 def with_base(value: float) -> Reference:
     """A base under which every token has this log-probability."""
     return lambda sequences: [
-        TokenScores(torch.full((len(s.completion),), value), torch.zeros(len(s.completion)))
+        TokenScores(torch.full((len(s.scored),), value), torch.zeros(len(s.scored)))
         for s in sequences
     ]
 

@@ -19,10 +19,27 @@ from fastslow.engine.sampling import Decoder, SampledTokens, SamplingLimits, sam
 
 
 class TokenSequence(NamedTuple):
-    """A prompt and its completion as token ids; neither is empty."""
+    """Token ids, some of which are scored: those that the policy sampled, in one turn or several.
 
-    prompt: Sequence[int]
-    completion: Sequence[int]
+    Attributes:
+        tokens: all of them, up to the last one that is scored or further.
+        scored: positions of the scored tokens, ascending. There is at least one, and none is 0:
+            nothing predicts the first token.
+    """
+
+    tokens: Sequence[int]
+    scored: Sequence[int]
+
+    @classmethod
+    def of(cls, prompt: Sequence[int], completion: Sequence[int]) -> TokenSequence:
+        """A prompt and its completion, all of which is scored; neither is empty."""
+        end = len(prompt) + len(completion)
+        return cls([*prompt, *completion], range(len(prompt), end))
+
+    @property
+    def targets(self) -> list[int]:
+        """The scored tokens."""
+        return [self.tokens[position] for position in self.scored]
 
 
 class PassScores(NamedTuple):
@@ -30,7 +47,7 @@ class PassScores(NamedTuple):
 
     Attributes:
         indices: the sequences that were scored, as indices into the batch.
-        scores: of their completion tokens, flat, sequence after sequence in the order of indices.
+        scores: of their scored tokens, flat, sequence after sequence in the order of indices.
         tokens: tokens that went through the model for it.
         divergences: of the same tokens, from the distributions that they were held against: see
             ``divergence``. None where there are none.
@@ -50,7 +67,7 @@ class Against(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Of one sequence's n completion tokens, in nats.
+    """Of one sequence's n scored tokens, in nats.
 
     Attributes:
         scores: under the engine's model.
@@ -107,8 +124,8 @@ class Engine(ABC):
 
     @abstractmethod
     def distributions(self, sequences: Sequence[TokenSequence]) -> Distributions:
-        """The distributions from which the completion tokens would be drawn, as of now: they are
-        of use until weights change."""
+        """The distributions from which the scored tokens would be drawn, as of now: they are of
+        use until weights change."""
 
     @abstractmethod
     def decoder(
@@ -118,12 +135,12 @@ class Engine(ABC):
 
     @torch.no_grad()
     def score(self, sequences: Sequence[TokenSequence], temperature: float) -> list[TokenScores]:
-        """Scores of each sequence's completion tokens, without gradient, in the batch's order."""
+        """Scores of each sequence's scored tokens, without gradient, in the batch's order."""
         scored: dict[int, TokenScores] = {}
         for indices, scores, *_ in self.passes(sequences, temperature):
             start = 0
             for index in indices:
-                tokens = slice(start, start := start + len(sequences[index].completion))
+                tokens = slice(start, start := start + len(sequences[index].scored))
                 scored[index] = TokenScores(scores.logprobs[tokens], scores.entropies[tokens])
         return [scored[index] for index in range(len(sequences))]
 
@@ -140,9 +157,8 @@ class Engine(ABC):
             logits = reference.at(indices)
             start = 0
             for index in indices:
-                completion = sequences[index].completion
-                tokens = slice(start, start := start + len(completion))
-                targets = torch.tensor(completion, device=self.device)
+                tokens = slice(start, start := start + len(sequences[index].scored))
+                targets = torch.tensor(sequences[index].targets, device=self.device)
                 compared[index] = Comparison(
                     TokenScores(scores.logprobs[tokens], scores.entropies[tokens]),
                     score_logits(logits(tokens), targets, temperature).logprobs,

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from fastslow.engine.head import CHUNK, HeadGradients, logits_of
 
 TokenLogits = Callable[[slice], Tensor]
-"""Logits [n, V], in fp32, from which a stretch of N completion tokens is predicted."""
+"""Logits [n, V], in fp32, from which a stretch of N scored tokens is predicted."""
 
 
 class Distributions(Protocol):
-    """The next-token distributions at the completion tokens of some sequences, without gradient."""
+    """The next-token distributions at the scored tokens of some sequences, without gradient."""
 
     def at(self, indices: Sequence[int]) -> TokenLogits:
-        """Logits of the completion tokens of these sequences, one behind the other."""
+        """Logits of the scored tokens of these sequences, one behind the other."""
 
 
 def divergence_of_logits(

@@ -19,7 +19,7 @@ _CACHED = 16
 
 @dataclass(frozen=True)
 class TokenScores:
-    """Of N completion tokens, in nats.
+    """Of N scored tokens, in nats.
 
     Attributes:
         logprobs: [N] log pi(y_t | x, phi, y_<t) at the sampling temperature, fp32.

@@ -32,36 +32,37 @@ class PaddedEngine(Engine):
         temperature: float,
         against: Against | None = None,
     ) -> Iterator[PassScores]:
-        order = sorted(range(len(sequences)), key=lambda i: sum(map(len, sequences[i])))
-        lengths = [sum(map(len, sequences[i])) for i in order]
+        order = sorted(range(len(sequences)), key=lambda i: len(sequences[i].tokens))
+        lengths = [len(sequences[i].tokens) for i in order]
         for run in batches_by_tokens(lengths, self.tokens_per_pass):
             indices = [order[position] for position in run]
             some = [sequences[i] for i in indices]
             predictions = self.predictions(some)
             targets = torch.tensor(
-                [token for sequence in some for token in sequence.completion], device=self.device
+                [token for sequence in some for token in sequence.targets], device=self.device
             )
             scores = score_logits(predictions, targets, temperature)
             divergence = None
             if against is not None:
                 reference = against.distributions.at(indices)(slice(None))
                 divergence = divergence_of_logits(predictions, reference, temperature, against.top)
-            yield PassScores(indices, scores, sum(len(p) + len(c) for p, c in some), divergence)
+            yield PassScores(
+                indices, scores, sum(len(sequence.tokens) for sequence in some), divergence
+            )
 
     def distributions(self, sequences: Sequence[TokenSequence]) -> _Recomputed:
         """Nothing is kept: logits are computed when they are asked for."""
         return _Recomputed(self, sequences)
 
     def predictions(self, sequences: Sequence[TokenSequence]) -> Tensor:
-        """[N, V] logits from which the completion tokens are predicted, sequence by sequence."""
-        logits = self._logits([[*s.prompt, *s.completion] for s in sequences])
+        """[N, V] logits from which the scored tokens are predicted, sequence by sequence."""
+        logits = self._logits([sequence.tokens for sequence in sequences])
         # The token at position t is predicted at position t - 1.
-        return torch.cat(
-            [
-                row[len(prompt) - 1 : len(prompt) + len(completion) - 1]
-                for row, (prompt, completion) in zip(logits, sequences, strict=True)
-            ]
-        )
+        places = [
+            torch.tensor([position - 1 for position in sequence.scored], device=self.device)
+            for sequence in sequences
+        ]
+        return torch.cat([row[place] for row, place in zip(logits, places, strict=True)])
 
     def decoder(
         self, prompts: Sequence[Sequence[int]], counts: Sequence[int], limits: SamplingLimits

@@ -77,7 +77,10 @@ def _plain_scores(
     change them. Raises: InputError."""
     alone = _logprobs(PaddedEngine(model, 1), sequences)
     padded = _logprobs(PaddedEngine(model, tokens_per_pass), sequences)
-    cut = [TokenSequence(prompt, completion[:1]) for prompt, completion in sequences]
+    cut = [
+        TokenSequence(sequence.tokens[: sequence.scored[0] + 1], sequence.scored[:1])
+        for sequence in sequences
+    ]
     first = _logprobs(PaddedEngine(model, 1), cut)
     difference = max(
         _largest_difference(padded, alone),
@@ -102,10 +105,10 @@ def _disagreement(
     if _has_window(shared.model) and not shared.windowed:
         # Sequences longer than the window, which the probe has none of, would come out wrong.
         return "it applies its attention window by a mask of its own"
-    prompts = [sequence.prompt for sequence in sequences]
+    prompts = [sequence.tokens[: sequence.scored[0]] for sequence in sequences]
     seeds = [(2 * number, 2 * number + 1) for number in range(len(prompts))]
     sampled = [
-        (TokenSequence(prompt, tokens.token_ids), tokens.logprobs)
+        (TokenSequence.of(prompt, tokens.token_ids), tokens.logprobs)
         for prompt, some in zip(
             prompts, shared.sample(prompts, seeds, _LIMITS, rows=len(prompts)), strict=True
         )
@@ -142,7 +145,7 @@ def _probe(vocabulary: int) -> list[TokenSequence]:
     first = [(7 * i + 3) % vocabulary for i in range(24)]
     second = [(11 * i + 5) % vocabulary for i in range(17)]
     return [
-        TokenSequence(
+        TokenSequence.of(
             [*prefix, *[(13 * i + j) % vocabulary for i in range(1, 3 + j)]],
             [(5 * i + j) % vocabulary for i in range(1, 6 + j)],
         )

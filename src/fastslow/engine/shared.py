@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -83,7 +84,7 @@ class SharedPrefixEngine(Engine):
     ) -> Iterator[PassScores]:
         for indices, states, tokens in self._states(sequences):
             places, rows = states.places.unique(return_inverse=True)
-            targets = [token for i in indices for token in sequences[i].completion]
+            targets = [token for i in indices for token in sequences[i].targets]
             scores = score_tokens(
                 self.head,
                 states.hidden.index_select(0, places),
@@ -103,7 +104,7 @@ class SharedPrefixEngine(Engine):
         """Hidden states are kept, of which logits are made when they are asked for."""
         found: dict[int, Tensor] = {}
         for indices, states, _ in self._states(sequences):
-            lengths = [len(sequences[i].completion) for i in indices]
+            lengths = [len(sequences[i].scored) for i in indices]
             hidden = states.hidden.index_select(0, states.places)
             found |= zip(indices, hidden.split(lengths), strict=True)
         return _FromStates(self, found)
@@ -112,9 +113,9 @@ class SharedPrefixEngine(Engine):
         self, sequences: Sequence[TokenSequence]
     ) -> Iterator[tuple[list[int], _States, int]]:
         """Pass by pass: the sequences that end in it, their states, and tokens computed for it."""
-        # The last completion token is predicted, never read.
-        roots = prune(grow([[*s.prompt, *s.completion[:-1]] for s in sequences]))
-        starts = [len(s.prompt) - 1 for s in sequences]
+        # The last scored token is predicted, never read, and so is what follows it.
+        roots = prune(grow([s.tokens[: s.scored[-1]] for s in sequences]))
+        starts = [s.scored[0] - 1 for s in sequences]
         blocks = plan(roots, self.tokens_per_pass, starts)
         computed = 0
         for tokens, found in self._run_blocks(blocks, [], sequences):
@@ -205,7 +206,7 @@ class SharedPrefixEngine(Engine):
 
 
 class _States(NamedTuple):
-    """[M, hidden] states of a pass, and [N] at which of them each completion token is predicted."""
+    """[M, hidden] states of a pass, and [N] at which of them each scored token is predicted."""
 
     hidden: Tensor
     places: Tensor
@@ -227,20 +228,22 @@ class _FromStates:
 def _predictions(
     block: Block, layout: Layout, sequences: Sequence[TokenSequence]
 ) -> tuple[list[int], list[int]]:
-    """The sequences that end in a block, and where each of their completion tokens is predicted."""
+    """The sequences that end in a block, and where each of their scored tokens is predicted."""
     indices: list[int] = []
     places: list[int] = []
     for root in block.roots:
         for node in root.walk():
             if not node.ends:
                 continue
-            path = [(n, layout.place[n]) for n in node.path() if n in layout.place]
+            path = [part for part in node.path() if part in layout.place]
+            # What to add to a position in the sequence to find the token in the pass.
+            starts = [part.start for part in path]
+            shifts = [layout.place[part] - part.start for part in path]
             for index in node.ends:
                 indices.append(index)
-                first = len(sequences[index].prompt) - 1
-                for part, place in path:
-                    begin = max(first, part.start)
-                    places += range(place + begin - part.start, place + len(part.tokens))
+                positions = np.asarray(sequences[index].scored) - 1
+                parts = np.searchsorted(starts, positions, side="right") - 1
+                places += (positions + np.take(shifts, parts)).tolist()
     return indices, places
 
 

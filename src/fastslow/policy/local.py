@@ -162,7 +162,7 @@ class LocalPolicy:
         *,
         base: bool = False,
     ) -> list[list[float]]:
-        sequences = [TokenSequence(p, c) for p, c in zip(prompts, completions, strict=True)]
+        sequences = [TokenSequence.of(p, c) for p, c in zip(prompts, completions, strict=True)]
         scores = (
             self._base_scores(sequences)
             if base
@@ -179,7 +179,7 @@ class LocalPolicy:
         return self._in_passes(lambda: learner.distill(lessons, self._version))
 
     def drift(self, completions: Sequence[Completion]) -> list[Drift]:
-        sequences = [TokenSequence(c.prompt_ids, c.token_ids) for c in completions]
+        sequences = [TokenSequence.of(c.prompt_ids, c.token_ids) for c in completions]
         with self._base() as engine:
             base = _OfBase(self._base, engine.distributions(sequences))
         compared = self._engine.compare(sequences, base, self._config.temperature)

@@ -115,7 +115,7 @@ class Learner:
         term of ``update``. ``kl/teacher`` is the mean of the first, in nats per token. Raises: as
         ``update``.
         """
-        taught = [TokenSequence(x.teacher_prompt_ids, x.token_ids) for x in lessons]
+        taught = [TokenSequence.of(x.teacher_prompt_ids, x.token_ids) for x in lessons]
         against = Against(self._engine.distributions(taught), self._config.distill_top)
         found: list[Tensor] = []
 
@@ -153,7 +153,7 @@ class Learner:
         on_policy_version: int,
     ) -> dict[str, float]:
         """The gradient of that sum, pass by pass; returns what was measured on the way."""
-        sequences = [TokenSequence(d.prompt_ids, d.token_ids) for d in data]
+        sequences = [TokenSequence.of(d.prompt_ids, d.token_ids) for d in data]
         references = self._reference(sequences) if self._reference else None
         totals = {"loss": 0.0, "tokens/trained": 0.0}
         entropies: list[Tensor] = []
@@ -186,7 +186,7 @@ class Learner:
             mismatches |= {i: x for i, x in largest if data[i].policy_version == on_policy_version}
         measures = {
             **totals,
-            "tokens/trained_unshared": float(sum(len(p) + len(c) for p, c in sequences)),
+            "tokens/trained_unshared": float(sum(len(sequence.tokens) for sequence in sequences)),
             "entropy": torch.cat(entropies).mean().item(),
             "ratio/max": torch.cat(ratios).max().item(),
         }
