@@ -25,7 +25,7 @@ class Curriculum:
         self._tasks = dict(tasks)
         self._here = {name: Graders(task, here=True) for name, task in tasks.items()}
         self._graders = self._here
-        self._ids = {name: Ids(task.name) for name, task in tasks.items()}
+        self._ids = {name: Ids(name, repeats=False) for name in tasks}
         self._problems: dict[tuple[str, Split], tuple[Problem, ...]] = {}
         self._origins: dict[str, tuple[str, Problem]] = {}
 
@@ -45,8 +45,7 @@ class Curriculum:
                 in what it has given so far.
         """
         if (name, split) not in self._problems:
-            task = self._tasks[name]
-            own = problems_of(task.name, split, task.problems(split))
+            own = problems_of(name, split, self._tasks[name].problems(split))
             self._ids[name].add(split, own)
             self._problems[name, split] = tuple(self._adopt(name, problem) for problem in own)
         return self._problems[name, split]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fastslow.errors import InputError
-from fastslow.types import Problem, Split
+from fastslow.types import Problem, Split, normalise_question
 
 
 def problems_of(name: str, split: Split, found: object) -> tuple[Problem, ...]:
@@ -31,22 +31,30 @@ def problems_of(name: str, split: Split, found: object) -> tuple[Problem, ...]:
 
 
 class Ids:
-    """The ids of a task's problems, over all splits, and where each stands."""
+    """The ids of a task's problems, and where each stands.
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._places: dict[str, str] = {}
+    Args:
+        name: the task, for messages.
+        repeats: whether a question may come again under its id, as rows do that a data set holds
+            twice; ``Splits`` leaves those out.
+    """
 
-    def add(self, split: Split, problems: Iterable[Problem]) -> None:
+    def __init__(self, name: str, *, repeats: bool) -> None:
+        self._name, self._repeats = name, repeats
+        self._known: dict[str, tuple[str, str]] = {}
+
+    def add(self, source: str, problems: Iterable[Problem]) -> None:
         """Raises: InputError, if an id occurs twice. The message names both places."""
-        for number, problem in enumerate(problems):
-            place = f"{split}, item {number}, {_short(problem.question)}"
-            if (other := self._places.setdefault(problem.id, place)) is not place:
+        for number, problem in enumerate(problems, start=1):
+            question, place = normalise_question(problem.question), f"{source}, problem {number}"
+            known, other = self._known.get(problem.id, (None, ""))
+            if known is not None and not (self._repeats and known == question):
                 raise InputError(
-                    f"task {self._name}: two problems have the id {_short(problem.id)}: {other}; "
-                    f"and {place}. Ids must differ, within a split and between splits: a rollout "
-                    "is graded by the problem of its id"
+                    f"task {self._name}: two problems have the id {_short(problem.id)}: {other}, "
+                    f"{_short(known)}; and {place}, {_short(question)}. Ids must differ, within a "
+                    "split and between splits: a rollout is graded by the problem of its id"
                 )
+            self._known.setdefault(problem.id, (question, place))
 
 
 def _kind(value: object) -> str:

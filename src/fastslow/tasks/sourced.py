@@ -9,10 +9,9 @@ from typing import Annotated, TypeVar
 from pydantic import AfterValidator, Field
 
 from fastslow.config import NonNegative, Positive, Section
-from fastslow.errors import InputError
-from fastslow.tasks.answers import excerpt
+from fastslow.tasks.contract import Ids
 from fastslow.tasks.splits import Splits
-from fastslow.types import Problem, Split, normalise_question
+from fastslow.types import Problem, Split
 
 
 def _whole_from_one(share: float) -> float:
@@ -66,11 +65,11 @@ def cut_splits(
         name: of the task, for messages.
 
     Raises:
-        InputError: a source cannot be read, or two of its questions, or of two sources, have one id.
+        InputError: a source cannot be read, or one id is that of two questions, in a source or two.
     """
     source = sources["train"]
     assert source is not None
-    ids = _Ids(name)
+    ids = Ids(name, repeats=True)
 
     def read_checked(source: Source, split: Split) -> list[Problem]:
         problems = read(source, split)
@@ -93,26 +92,6 @@ def cut_splits(
         whole = round(share * count) if share < 1 else int(share)
         sizes[split] = whole if own is None else None
     return Splits(streams, sizes, name)
-
-
-class _Ids:
-    """The ids of a task's rows. One id and one question twice is one problem (see ``Splits``)."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._known: dict[str, tuple[str, str]] = {}
-
-    def add(self, source: str, problems: Iterable[Problem]) -> None:
-        """Raises: InputError, if an id is that of another question."""
-        for number, problem in enumerate(problems, start=1):
-            question, place = normalise_question(problem.question), f"{source}, problem {number}"
-            known, other = self._known.setdefault(problem.id, (question, place))
-            if known != question:
-                raise InputError(
-                    f"task {self._name}: two questions have the id {excerpt(problem.id)}: {other}, "
-                    f"{excerpt(known, 60)}; and {place}, {excerpt(question, 60)}. Give each an id "
-                    "of its own, in one source and in several"
-                )
 
 
 def split_source(
