@@ -39,6 +39,7 @@ _SHOWN = {
     "entropy": "entropy",
     "kl/base": "kl",
     "grad_norm": "grad",
+    "verdicts/failed": "failed verdicts",
 }
 """The measures of a slow step that are worth a person's eye, in this order."""
 
@@ -252,10 +253,14 @@ def _measures(row: Mapping[str, Any]) -> str:
 def _accuracy(row: Mapping[str, Any]) -> str:
     place = " ".join(one_line(str(row[key])) for key in ("task", "split") if key in row)
     accuracy, problems = _number(row["accuracy"]), _counted(row["n"], "problem")
-    return f"accuracy {accuracy} with {row['context']} context ({place}, {problems})"
+    failed = row.get("verdicts/failed")
+    ending = f", {_counted(failed, 'verdict')} failed" if failed else ""
+    return f"accuracy {accuracy} with {row['context']} context ({place}, {problems}{ending})"
 
 
 def _number(value: float) -> str:
+    if isinstance(value, int):
+        return str(value)
     return f"{value:.3f}" if value == 0 or 0.01 <= abs(value) < 1000 else f"{value:.2e}"
 
 
