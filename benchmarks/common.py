@@ -233,7 +233,7 @@ class Step:
         completions = self.sample()
         sampled = time.perf_counter()
         data = self._data(completions)
-        measures = self._policy.update(data, "cispo") if data else {"tokens/trained": 0.0}
+        measures = self._policy.update(data, self._learner.loss) if data else {"tokens/trained": 0.0}
         self._policy.publish()
         done = time.perf_counter()
         tokens = [len(c.token_ids) for some in completions for c in some]

@@ -88,7 +88,7 @@ def test_defaults_are_the_papers() -> None:
     assert (fast.budget, fast.minibatch, fast.reuse) == ("auto", 3, True)
     assert (slow.algorithm, slow.problems, slow.group) == ("cispo", 32, 8)
     assert (slow.lr, slow.warmup, slow.betas, slow.eps) == (1e-6, 10, (0.9, 0.999), 1e-8)
-    assert (slow.cap, slow.kl, slow.max_grad_norm, slow.lora) == (4.0, 0.001, 1.0, None)
+    assert (slow.kl_cap, slow.kl, slow.max_grad_norm, slow.lora) == (4.0, 0.001, 1.0, None)
     assert config.policy.temperature == 1.0
     assert (config.eval.samples, config.log.checkpoint_every) == (1, 0)
 
@@ -223,7 +223,7 @@ def test_the_nearest_known_key_is_suggested(key: str, suggestion: str | None) ->
         ("model", 3, ["string", "found 3"]),
         ("steps", "many", ["integer", "found 'many'"]),
         ("steps", 0, ["greater than or equal to 1", "found 0"]),
-        ("method", "sft", ["'fst', 'rl', 'fast' or 'distill'", "found 'sft'"]),
+        ("method", "sft", ["'fst', 'rl' or 'fast'", "found 'sft'"]),
         ("seed", -1, ["greater than or equal to 0", "found -1"]),
         ("slow.lr", 0, ["greater than 0", "found 0"]),
         ("slow.group", 1, ["greater than or equal to 2", "found 1"]),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from one_turn import advantage_of, prompt_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,13 +33,14 @@ from fastslow.seeding import derive_seed
 from fastslow.session import Session
 from fastslow.slow.anomalies import AnomalyError
 from fastslow.tasks.protocol import Task
+from fastslow.slow.learner import Loss
+from fastslow.slow.registry import create
 from fastslow.types import (
     Candidate,
     Completion,
     Context,
     Datum,
     Demonstration,
-    Lesson,
     Population,
     Problem,
     Rollout,
@@ -167,15 +169,11 @@ class ScriptedPolicy:
     def logprobs(self, *_: Any, **__: Any) -> list[list[float]]:
         raise AssertionError("the loop leaves log-probabilities to the policy's update")
 
-    def update(self, data: Sequence[Datum], loss: str) -> Mapping[str, float]:
+    def update(
+        self, data: Sequence[Datum], loss: Loss, *, top: int | None = None
+    ) -> Mapping[str, float]:
         assert data
         self._script.note("update", list(data))
-        self._updated += 1
-        return {"loss": float(self._updated)}
-
-    def distill(self, lessons: Sequence[Lesson]) -> Mapping[str, float]:
-        assert lessons
-        self._script.note("distill", list(lessons))
         self._updated += 1
         return {"loss": float(self._updated)}
 
@@ -296,7 +294,7 @@ def world(
     """
     tasks = tasks or [(Sums(), changes.pop("steps", 4))]
     fast = {"population": 2, "every": 2, "reuse": True}
-    slow = {"problems": 3, "group": 4, "baseline": "problem"}
+    slow = {"problems": 3, "group": 4, "baseline": "problem", "algorithm": "cispo"}
     config = configuration.parse(
         {
             "model": "scripted",
@@ -347,6 +345,7 @@ def world(
         session=session,
         stages=stages,
         optimizer=optimizer if config.uses_fast else None,
+        learner=create(config.slow, policy.max_tokens, "test") if config.uses_slow else None,
         checkpoint=lambda: script.note("checkpoint"),
     )
     return World(loop, script, policy)
@@ -501,9 +500,9 @@ def test_advantages_are_formed_once_per_problem_over_all_contexts() -> None:
     assert len(updates) == 4
     for data in updates:
         assert len(data) == 3 * 4
-        assert Counter(d.advantage > 0 for d in data) == {True: 6, False: 6}
-        assert {round(abs(d.advantage), 3) for d in data} == {0.866}  # 0.5 / sqrt(1/3)
-        assert sum(d.weight * len(d.token_ids) for d in data) == pytest.approx(1)
+        assert Counter(advantage_of(d) > 0 for d in data) == {True: 6, False: 6}
+        assert {round(abs(advantage_of(d)), 3) for d in data} == {0.866}  # 0.5 / sqrt(1/3)
+        assert sum(sum(d.weights) for d in data) == pytest.approx(1)
 
 
 def test_a_batch_without_variance_moves_nothing() -> None:
@@ -539,7 +538,7 @@ def test_a_batch_without_signal_neither_adds_to_skipped_steps_nor_excuses_them(
         number = next(numbers)
         return 1.0 if number // 12 == 1 else float(number % 2)
 
-    def update(*_: Any) -> Mapping[str, float]:
+    def update(*_: Any, **__: Any) -> Mapping[str, float]:
         raise AnomalyError("a loss is not finite")
 
     this = world(method="rl", skill=skill, evaluation={"problems": 0})
@@ -663,21 +662,20 @@ def test_fast_alone_evolves_on_the_same_anchors_and_never_updates() -> None:
 
 
 def test_distilling_samples_without_a_context_and_teaches_with_each_in_turn() -> None:
-    this = world(method="distill", contexts=TWO)
+    this = world(algorithm="distill", contexts=TWO)
     this.run()
-    assert not this.script.all("update")
-    lessons = this.script.all("distill")
+    lessons = this.script.all("update")
     assert len(lessons) == 4
     asked = {prompt: context for prompt, (context, _) in this.policy._prompts.items()}
     for some in lessons:
         assert len(some) == 3 * 4
-        assert {asked[lesson.prompt_ids[0]] for lesson in some} == {SEED_CONTEXT}
-        teachers = [asked[lesson.teacher_prompt_ids[0]] for lesson in some]
+        assert {asked[lesson.tokens[0]] for lesson in some} == {SEED_CONTEXT}
+        teachers = [asked[lesson.teacher_prompt[0]] for lesson in some]
         assert [teachers.count(context) for context in TWO] == [6, 6]
         for lesson in some:
-            question = this.policy._prompts[lesson.prompt_ids[0]][1]
-            assert this.policy._prompts[lesson.teacher_prompt_ids[0]][1] == question
-        assert sum(x.weight * len(x.token_ids) for x in some) == pytest.approx(1)
+            question = this.policy._prompts[lesson.tokens[0]][1]
+            assert this.policy._prompts[lesson.teacher_prompt[0]][1] == question
+        assert sum(sum(x.weights) for x in some) == pytest.approx(1)
     assert {row["rollouts/reused"] for row in this.rows("slow")} == {0}
     assert len(this.rows("fast")) == 2
 
@@ -685,12 +683,12 @@ def test_distilling_samples_without_a_context_and_teaches_with_each_in_turn() ->
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_context_that_the_window_does_not_hold_teaches_nothing(count: int) -> None:
     contexts = (Context("A long one."), Context("A short one."))[:count]
-    this = world(method="distill", contexts=contexts)
+    this = world(algorithm="distill", contexts=contexts)
     this.run()
     asked = {prompt: context for prompt, (context, _) in this.policy._prompts.items()}
     teachers = {
-        asked[lesson.teacher_prompt_ids[0]]
-        for lessons in this.script.all("distill")
+        asked[lesson.teacher_prompt[0]]
+        for lessons in this.script.all("update")
         for lesson in lessons
     }
     assert teachers == set(contexts[1:])
@@ -701,7 +699,7 @@ def test_a_baseline_per_context_reaches_the_update() -> None:
     by_problem.run()
     by_context.run()
     first, second = by_problem.script.all("update")[0], by_context.script.all("update")[0]
-    assert {d.prompt_ids for d in second} < {d.prompt_ids for d in first}
+    assert {prompt_of(d) for d in second} < {prompt_of(d) for d in first}
 
 
 def test_drift_is_measured_on_what_an_evaluation_sampled() -> None:
@@ -1019,7 +1017,7 @@ def test_a_problem_beyond_the_window_alone_is_left_out() -> None:
         assert row["problems/left_out"] == 1
         assert row["groups/kept"] + row["groups/dropped"] == 5
     for data in this.script.all("update"):
-        assert all(datum.token_ids for datum in data)
+        assert all(any(datum.mask) for datum in data)
     for _, _, rollouts in this.script.all("rollouts slow"):
         silent = [r for r in rollouts if not r.is_sampled]
         assert {r.problem_id for r in silent} == {"long"}, "told of, with the reason"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,13 @@ from fastslow.run.toml import to_toml
 Row = dict[str, Any]
 
 
+def approached(approach: str, slow: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run that comparisons call so."""
+    if approach != "distill":
+        return {"method": approach, "slow": dict(slow)}
+    return {"method": "fst", "slow": {**slow, "algorithm": "distill"}}
+
+
 @pytest.fixture
 def write_run(tmp_path: Path) -> Callable[..., Path]:
     """Write a run's folder: its settings, metrics and contexts."""
@@ -23,6 +30,7 @@ def write_run(tmp_path: Path) -> Callable[..., Path]:
         name: str = "run",
         metrics: Sequence[Row] = (),
         contexts: Sequence[Row] = (),
+        approach: str | None = None,
         **settings: Any,
     ) -> Path:
         folder = tmp_path / f"folder{len(list(tmp_path.iterdir()))}"
@@ -35,6 +43,7 @@ def write_run(tmp_path: Path) -> Callable[..., Path]:
                 "task": {"name": "star_graph"},
                 "fast": {"every": 2},
                 **settings,
+                **({} if approach is None else approached(approach, settings.get("slow", {}))),
             }
         )
         (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")

@@ -24,6 +24,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from fastslow.errors import InputError
 from fastslow.redaction import secrets
@@ -33,7 +34,7 @@ NonNegative = Annotated[int, Field(ge=0)]
 
 Nats = Annotated[float, Field(gt=0)]
 
-Method = Literal["fst", "rl", "fast", "distill"]
+Method = Literal["fst", "rl", "fast"]
 
 DEFAULT_INSTRUCTIONS = "Answer the question. Give the final answer between <answer> and </answer>."
 
@@ -234,9 +235,14 @@ class LoraConfig(Section):
 
 
 class SlowConfig(Section):
-    """``[slow]``: the learner of weights (paper, slow phase)."""
+    """``[slow]``: the learner of weights (paper, slow phase). A learner's own options stand in a
+    table of its name, such as ``[slow.cispo]``."""
 
-    algorithm: Literal["cispo"] = "cispo"
+    model_config = ConfigDict(extra="allow")
+
+    algorithm: str = "cispo"
+    """The slow learner: cispo, grpo, dapo, dr_grpo, gspo, reinforce, sft, distill, or one of your
+    own (see ``slow.base``)."""
     problems: Positive = 32
     """P, problems in one batch."""
     group: Annotated[int, Field(ge=2)] = 8
@@ -249,7 +255,7 @@ class SlowConfig(Section):
     trained on like others. mask: their rewards count in the baseline, but no gradient is taken on
     them (TRL's ``mask_truncated_completions``). zero: their reward is 0, in ``reward/mean`` as
     well; rollouts keep the verifier's score. ``truncated/fraction`` is their share of a batch.
-    Method "distill" learns from no reward: it trains on them in any case."""
+    Learners that learn from no reward, sft and distill, pass over "mask"."""
     lr: Annotated[float, Field(gt=0)] = 1e-6
     warmup: NonNegative = 10
     """Steps over which the learning rate rises linearly from 0."""
@@ -261,13 +267,10 @@ class SlowConfig(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Norm that gradients are clipped to; inf: no clipping."""
-    cap: Annotated[float, Field(gt=0)] = 4.0
-    """tau, the absolute upper bound of the importance ratio in CISPO."""
     kl: Annotated[float, Field(ge=0)] = 0.001
     """Coefficient of the KL term to the base policy. 0: neither computed nor logged."""
-    distill_top: Positive | None = None
-    """Tokens that the divergence of method "distill" tells apart, the likeliest of the policy; all
-    others count as one. None: the whole vocabulary."""
+    kl_cap: Annotated[float, Field(gt=0)] = 4.0
+    """Upper bound of the importance ratio that weighs the KL term."""
     tokens_per_pass: Positive = 4096
     """Tokens of one forward and backward pass: memory does not grow with the batch."""
     max_skipped: Positive = 3
@@ -279,6 +282,20 @@ class SlowConfig(Section):
     mismatch_error: Nats | Literal["auto"] = "auto"
     """Nats of the same from which the run ends. "auto": 1 in float32, 5 in bfloat16; inf: never."""
     lora: LoraConfig | None = None
+
+    @model_validator(mode="after")
+    def _only_tables_are_left(self) -> SlowConfig:
+        """Learners validate their own tables; any other key that is not known is a mistake."""
+        for key, value in (self.model_extra or {}).items():
+            if not isinstance(value, Mapping):
+                text = unknown_key(f"slow.{key}", key, [*type(self).model_fields, self.algorithm])
+                raise PydanticCustomError("unknown_key", "{text}", {"text": text})
+        return self
+
+    @property
+    def tables(self) -> dict[str, Any]:
+        """The tables of learners, by their names."""
+        return dict(self.model_extra or {})
 
 
 class PolicyConfig(Section):
@@ -345,8 +362,7 @@ class RunConfig(Section):
     """"smollm2-135m" (embedded), a hub id, a folder or a .gguf file; or the folder of a run, for
     the weights of its latest checkpoint, or that of a checkpoint."""
     method: Method = "fst"
-    """fst: both learners. rl: the seed context only. fast: contexts only. distill: contexts evolve
-    as in fst, and the weights learn, without context, to answer as they do with one."""
+    """fst: both learners. rl: weights only, under the seed context. fast: contexts only."""
     seed: NonNegative = 0
     steps: Positive | None = None
     """Slow steps of the run on ``[task]``. A run of ``[[stages]]`` counts its stages' steps."""
@@ -370,7 +386,7 @@ class RunConfig(Section):
             raise ValueError("the task is missing: add a [task] table with a name")
         elif self.steps is None:
             raise ValueError("steps is missing: set the number of slow steps")
-        if self.method == "fst" and self.slow.group % self.fast.population:
+        if self.approach == "fst" and self.slow.group % self.fast.population:
             divisors = [k for k in range(1, self.slow.group + 1) if self.slow.group % k == 0]
             raise ValueError(
                 f"fast.population is {self.fast.population}, which does not divide slow.group, "
@@ -416,21 +432,21 @@ class RunConfig(Section):
         # Stages that only vary a task, as a curriculum does, name it once.
         tasks = "+".join(dict.fromkeys(stage.label for stage in self.all_stages))
         readable = re.sub(r"[^\w.+-]+", "_", tasks)  # a task may be named by a path
-        return self.name or f"{self.method}-{readable}-seed{self.seed}"
+        return self.name or f"{self.approach}-{readable}-seed{self.seed}"
+
+    @property
+    def approach(self) -> str:
+        """What comparisons call the run: its method, or "distill" where the weights learn to do
+        without the contexts (the paper's FST-distill)."""
+        return "distill" if self.uses_slow and self.slow.algorithm == "distill" else self.method
 
     @property
     def uses_fast(self) -> bool:
-        return self.method in ("fst", "fast", "distill")
+        return self.method in ("fst", "fast")
 
     @property
     def uses_slow(self) -> bool:
-        return self.method in ("fst", "rl", "distill")
-
-    @property
-    def reuses_rollouts(self) -> bool:
-        """Whether rollouts of a fast phase are trained on. A policy that is distilled is trained on
-        what it says without a context."""
-        return self.fast.reuse and self.method == "fst"
+        return self.method in ("fst", "rl")
 
     @property
     def reserves_pool(self) -> bool:
@@ -495,16 +511,23 @@ def _explain(model: type[BaseModel], item: Any, prefix: str) -> str:
         location.append(item["loc"][-1])  # it only looks like one: a person wrote it
     key = ".".join([*([prefix] if prefix else []), *map(str, location)])
     if kind == "extra_forbidden":
-        known = sorted(_fields_at(model, location[:-1]))
-        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        return f"{key}: unknown key{hint} Allowed: {', '.join(known)}"
+        return unknown_key(key, str(location[-1]), _fields_at(model, location[:-1]))
+    if kind == "unknown_key":
+        return str(item["msg"])
     if kind == "missing":
         return f"{key}: this key is missing"
     message = item["msg"].removeprefix("Value error, ")
     if kind == "value_error":
         return f"{key}: {message}" if key else message
     return f"{key}: {message[0].lower()}{message[1:]}; found {found!r}"
+
+
+def unknown_key(key: str, name: str, known: Iterable[str]) -> str:
+    """What is said of a key that nobody knows, whose last part is ``name``."""
+    allowed = sorted(known)
+    near = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return f"{key}: unknown key{hint} Allowed: {', '.join(allowed)}"
 
 
 def _is_branch(part: int | str) -> bool:

@@ -12,7 +12,7 @@ from fastslow.errors import InputError
 from fastslow.loop import Stage
 from fastslow.models import resolve
 from fastslow.run.toml import to_toml
-from fastslow.training import build_curriculum, build_stages
+from fastslow.training import build_curriculum, build_learner, build_stages
 from fastslow.types import SPLITS, Split
 
 
@@ -34,6 +34,7 @@ def describe(path: Path, overrides: Sequence[str]) -> str:
             f"# stage:  steps {stage.start + 1}-{stage.stop} on {_mix(stage, of)}; "
             f"{len(stage.order.pool)} of train set aside for demonstrations"
         )
+    build_learner(config, str(path))
     lines.append(f"# method: {_method(config)}")
     return "\n".join([*lines, "", to_toml(config)])
 

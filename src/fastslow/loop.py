@@ -28,14 +28,13 @@ from fastslow.rollouts import (
     group_by_problem,
     left_out,
     plan_rollouts,
-    spread,
 )
 from fastslow.run.state import LoopState
 from fastslow.session import Session
-from fastslow.slow.advantages import training_data, with_truncation
+from fastslow.slow.advantages import with_truncation
 from fastslow.slow.anomalies import AnomalyError, refuse_non_finite, stop_if_lost
-from fastslow.slow.distillation import lessons
-from fastslow.types import Group, Problem, Rollout
+from fastslow.slow.base import SlowLearner
+from fastslow.types import Problem, Rollout
 
 
 @dataclass(frozen=True)
@@ -59,17 +58,25 @@ class FastSlowLoop:
         session: the policy, the tasks, and who is told.
         stages: in order, without gaps.
         optimizer: the fast learner; None for plain RL.
+        learner: the slow learner; None where contexts alone learn.
         checkpoint: saves the state that the observer was told last, with the policy's weights.
     """
 
     session: Session
     stages: Sequence[Stage]
     optimizer: ContextOptimizer | None
+    learner: SlowLearner | None
     checkpoint: Callable[[], None]
 
     def __post_init__(self) -> None:
         self.config = self.session.config
         self.policy = self.session.policy
+
+    @property
+    def _reuses_rollouts(self) -> bool:
+        """Whether rollouts of a fast phase are trained on."""
+        learns = self.learner is not None and self.learner.samples_contexts
+        return learns and self.config.fast.reuse
 
     def run(self, state: LoopState) -> LoopState:
         """Go on from ``state`` to the end of the last stage."""
@@ -92,8 +99,8 @@ class FastSlowLoop:
         batches = stage.order.lookahead(state.step - stage.start, steps)
         if done == 0 and self.optimizer is not None:
             state = self._fast_phase(state, stage, batches)
-        if self.config.uses_slow:
-            state = self._slow_step(state, batches[0])
+        if self.learner is not None:
+            state = self._slow_step(state, self.learner, batches[0])
         else:
             self.policy.publish()
             state = replace(state, step=state.step + steps)
@@ -148,7 +155,7 @@ class FastSlowLoop:
             "tokens/sampled": count_tokens(sampled),
         }
         session.tell("fast", state, {**measures, "seconds/fast": seconds})
-        reusable = evolution.rollouts if self.config.reuses_rollouts else {}
+        reusable = evolution.rollouts if self._reuses_rollouts else {}
         kept = set(evolution.population.digests)
         rollouts = {
             (problem, context): rollout
@@ -163,13 +170,15 @@ class FastSlowLoop:
             rollouts=rollouts,
         )
 
-    def _slow_step(self, state: LoopState, batch: Sequence[Problem]) -> LoopState:
+    def _slow_step(
+        self, state: LoopState, learner: SlowLearner, batch: Sequence[Problem]
+    ) -> LoopState:
         """G rollouts of every problem over the population, one advantage each, one update."""
         session, started = self.session, time.perf_counter()
-        distills = self.config.method == "distill"
+        contexts = state.population.contexts
         reused, asks = plan_rollouts(
             batch,
-            (session.seed_context,) if distills else state.population.contexts,
+            contexts if learner.samples_contexts else (session.seed_context,),
             self.config.slow.group,
             state.rollouts,
             lambda *place: session.seed("slow", state.step, *place),
@@ -186,7 +195,10 @@ class FastSlowLoop:
         anomaly: AnomalyError | None = None
         try:
             refuse_non_finite([*reused, *sampled])
-            measures = self._distill(groups, state) if distills else self._reinforce(groups)
+            data = learner.data(groups, contexts, self.policy)
+            measures: Mapping[str, Any] = {}
+            if data:
+                measures = self.policy.update(data, learner.loss, top=learner.top)
         except AnomalyError as found:
             measures, anomaly = {"skipped": str(found)}, found
         self.policy.publish()
@@ -218,25 +230,6 @@ class FastSlowLoop:
             session.observer.on_anomaly(done.step, done.cycle, by_id, [*reused, *sampled], anomaly)
             stop_if_lost(anomaly, done.step, done.skipped, self.config.slow.max_skipped)
         return done
-
-    def _reinforce(self, groups: Sequence[Group]) -> Mapping[str, Any]:
-        data = training_data(groups, self.config.slow.baseline, self.config.slow.truncated)
-        return self.policy.update(data, self.config.slow.algorithm) if data else {}
-
-    def _distill(self, groups: Sequence[Group], state: LoopState) -> Mapping[str, Any]:
-        """Teach the policy to answer without a context as it does with those of the population,
-        which take turns as teachers where the model's window holds them."""
-        room = self.policy.window - self.policy.max_tokens
-
-        def teachers(turn: int, group: Group) -> list[tuple[int, ...]]:
-            contexts, question = state.population.contexts, group.problem.question
-            read = {context: self.policy.encode(context, question) for context in contexts}
-            able = [context for context in contexts if len(read[context]) <= room]
-            turns = spread(group.problem, able, len(group.rollouts), turn)
-            return [read[context] for context in turns]
-
-        found = lessons(groups, teachers)
-        return self.policy.distill(found) if found else {}
 
     def _evaluate_if_due(self, state: LoopState, stage: Stage) -> None:
         done = state.step - stage.start

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from fastslow.errors import RunError
 from fastslow.policy.protocol import Policy, SampleRequest
+from fastslow.spread import spread
 from fastslow.types import Completion, Context, Failure, Group, Problem, Rollout, Verdict
 
 log = logging.getLogger("fastslow.rollouts")
@@ -23,16 +24,6 @@ class Ask:
     problem: Problem
     context: Context
     seed: int
-
-
-def spread(problem: Problem, contexts: Sequence[Context], count: int, turn: int) -> list[Context]:
-    """The contexts under which ``count`` rollouts of a problem are sampled, as evenly as possible.
-
-    G/K each if K divides G (paper, slow phase). What does not divide goes to different contexts on
-    different turns. A context that shows the problem is passed over; the result is empty if all do.
-    """
-    fair = [context for context in contexts if not context.shows(problem)]
-    return [fair[(turn + index) % len(fair)] for index in range(count)] if fair else []
 
 
 def plan_rollouts(

@@ -33,6 +33,8 @@ from fastslow.run.observers import Fanout
 from fastslow.run.state import LoopState
 from fastslow.seeding import derive_seed
 from fastslow.session import Session
+from fastslow.slow import registry as slow_registry
+from fastslow.slow.base import SlowLearner
 from fastslow.tasks import registry
 from fastslow.types import Candidate, Context, Demonstration, Population
 
@@ -86,6 +88,7 @@ def train(
     config = _as_config(config, overrides)
     curriculum = build_curriculum(config, source)
     stages = build_stages(config, curriculum, source)
+    learner = build_learner(config, source)
     path = config.log.folder / config.run_name
     refuse_used(path)  # told now, not after the model was loaded
     policy = build_policy(config, trainable=config.uses_slow)
@@ -93,7 +96,15 @@ def train(
     with RunFolder.create(path, config) as folder:
         optimizer = _optimizer(config, reflector, folder)
         return _run(
-            config, curriculum, stages, policy, optimizer, folder, _beginning(folder), console
+            config,
+            curriculum,
+            stages,
+            policy,
+            optimizer,
+            learner,
+            folder,
+            _beginning(folder),
+            console,
         )
 
 
@@ -116,13 +127,14 @@ def resume(
         config = folder.config
         curriculum = build_curriculum(config, str(folder.path / CONFIG))
         stages = build_stages(config, curriculum, str(folder.path / CONFIG))
+        learner = build_learner(config, str(folder.path / CONFIG))
         policy = build_policy(config, trainable=config.uses_slow)
         optimizer = _optimizer(config, _reflector(config, policy, reflect), folder)
         folder.rewind(saved)
         if saved is not None:
             policy.load(saved.path)
         state = saved.state if saved is not None else _beginning(folder)
-        return _run(config, curriculum, stages, policy, optimizer, folder, state, console)
+        return _run(config, curriculum, stages, policy, optimizer, learner, folder, state, console)
 
 
 def evaluate(
@@ -231,6 +243,12 @@ def _order(
     )
 
 
+def build_learner(config: RunConfig, source: str) -> SlowLearner | None:
+    """The slow learner of a run, if its weights learn. Raises: InputError."""
+    learner = slow_registry.create(config.slow, config.policy.max_tokens, source)
+    return learner if config.uses_slow else None
+
+
 def build_policy(config: RunConfig, *, trainable: bool) -> Policy:
     """The policy of ``[policy]``, on the weights of ``model``. Raises: InputError."""
     from fastslow.models import load_model
@@ -273,6 +291,7 @@ def _run(
     stages: list[Stage],
     policy: Policy,
     optimizer: ContextOptimizer | None,
+    learner: SlowLearner | None,
     folder: RunFolder,
     state: LoopState,
     console: bool,
@@ -291,7 +310,7 @@ def _run(
             Fanout(*observers),
             interruption.check,
         )
-        loop = FastSlowLoop(session, stages, optimizer, lambda: _save(folder, policy))
+        loop = FastSlowLoop(session, stages, optimizer, learner, lambda: _save(folder, policy))
         try:
             state = loop.run(state)
         except InterruptedRunError as stop:

@@ -309,46 +309,31 @@ class Group:
 
 @dataclass(frozen=True)
 class Datum:
-    """One rollout as the slow learner sees it: tokens, behaviour, advantage, weight.
+    """One sequence to learn from, token by token: the one shape for every slow learner.
 
     Attributes:
-        prompt_ids: token ids before the completion; no gradient is taken on these as targets.
-        token_ids: [n] completion token ids.
-        logprobs: [n] log pi_behaviour in nats.
-        advantage: A_i, one number for every token of the completion.
-        weight: the factor of each token's loss in the batch's sum (see ``slow.advantages``).
-        policy_version: number of updates the behaviour policy had seen.
+        tokens: [n] token ids, those that were read and those that were sampled.
+        mask: [n] True for tokens that the policy sampled: the gradient is taken on these alone.
+        logprobs: [n] log pi_behaviour in nats; 0 for tokens that were read.
+        advantages: [n] A_t; 0 for tokens that were read.
+        weights: [n] factor of each token's loss in the batch's sum; 0 for tokens that were read.
+        policy_version: number of updates the behaviour policy had seen; None where the tokens were
+            sampled after another prompt than they stand behind here.
         source: what messages call the rollout.
+        teacher_prompt: what a teacher reads in the place of the tokens before the first sampled
+            one; None where there is no teacher.
     """
 
-    prompt_ids: Sequence[int]
-    token_ids: Sequence[int]
+    tokens: Sequence[int]
+    mask: Sequence[bool]
     logprobs: Sequence[float]
-    advantage: float
-    weight: float
-    policy_version: int
+    advantages: Sequence[float]
+    weights: Sequence[float]
+    policy_version: int | None
     source: str = ""
+    teacher_prompt: Sequence[int] | None = None
 
-
-@dataclass(frozen=True)
-class Lesson:
-    """One rollout as a distilling learner sees it: what was sampled without a context, and what is
-    read by the teacher, the same policy with one.
-
-    Attributes:
-        prompt_ids: token ids before the completion.
-        teacher_prompt_ids: the same question after the teacher's context.
-        token_ids: [n] completion token ids.
-        logprobs: [n] log pi_behaviour in nats.
-        weight: the factor of each token's divergence in the batch's sum.
-        policy_version: number of updates the behaviour policy had seen.
-        source: what messages call the rollout.
-    """
-
-    prompt_ids: Sequence[int]
-    teacher_prompt_ids: Sequence[int]
-    token_ids: Sequence[int]
-    logprobs: Sequence[float]
-    weight: float
-    policy_version: int
-    source: str = ""
+    @property
+    def scored(self) -> list[int]:
+        """Positions of the sampled tokens, ascending."""
+        return [position for position, sampled in enumerate(self.mask) if sampled]

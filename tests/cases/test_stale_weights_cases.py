@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 import fastslow
 from architectures import build_architecture
+from one_turn import one_turn
 from fastslow.config import PolicyConfig, SlowConfig
 from fastslow.engine.base import TokenSequence
 from fastslow.engine.select import choose_engine
@@ -20,8 +21,9 @@ from fastslow.errors import InputError
 from fastslow.models import load_model
 from fastslow.policy.local import LocalPolicy
 from fastslow.policy.protocol import SampleRequest
-from fastslow.types import Datum
+from fastslow.slow.registry import create
 
+CISPO = create(SlowConfig(), 64, "test").loss
 SEQUENCE = TokenSequence.of([5, 6, 7, 8, 9], [10, 11, 12])
 ARCHITECTURES: list[tuple[str, str, dict[str, Any]]] = [
     ("F029", "granite", {"logits_scaling": 4.0}),
@@ -102,10 +104,10 @@ def trained(folder: Path, updates: int, **slow: Any) -> LocalPolicy:
     for _ in range(updates):
         (completions,) = policy.sample([SampleRequest(prompt, (1, 2, 3, 4))])
         data = [
-            Datum(c.prompt_ids, c.token_ids, c.logprobs, (-1.0) ** place, 1 / 32, c.policy_version)
+            one_turn(c.prompt_ids, c.token_ids, c.logprobs, (-1.0) ** place, 1 / 32, c.policy_version)
             for place, c in enumerate(completions)
         ]
-        policy.update(data, "cispo")
+        policy.update(data, CISPO)
         policy.publish()
     return policy
 
@@ -130,10 +132,10 @@ def test_samples_carry_the_log_probabilities_of_the_updated_weights(
         assert completion.logprobs == pytest.approx(logprobs, abs=1e-4)
     # The update recomputes them with gradient: its own guard sees the same.
     data = [
-        Datum(c.prompt_ids, c.token_ids, c.logprobs, 1.0, 1 / 24, c.policy_version)
+        one_turn(c.prompt_ids, c.token_ids, c.logprobs, 1.0, 1 / 24, c.policy_version)
         for c in completions
     ]
-    assert policy.update(data, "cispo")["logprob/mismatch"] < 1e-4
+    assert policy.update(data, CISPO)["logprob/mismatch"] < 1e-4
 
 
 @pytest.mark.parametrize("model_type", [pytest.param("gpt_oss", id="F042")])

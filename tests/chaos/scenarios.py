@@ -27,7 +27,7 @@ def scenarios(model: Path, task: str) -> dict[str, dict[str, Any]]:
         "fst": config(),
         "fst, a checkpoint a step": config(log=OFTEN),
         "rl on adapters": config(method="rl", slow={"lora": {"rank": 2}}, log=OFTEN),
-        "distill": config(method="distill", log=OFTEN),
+        "distill": config(slow={"algorithm": "distill"}, log=OFTEN),
         "contexts only": config(method="fast", steps=6),
         "bfloat16, no kl": config(policy={"dtype": "bfloat16"}, slow={"kl": 0}, log=OFTEN),
         "stages and a mix": mixed,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from one_turn import one_turn
 from torch import Tensor
 
 from fastslow.config import PolicyConfig, SlowConfig
@@ -16,10 +17,13 @@ from fastslow.errors import InputError, RunError
 from fastslow.models import load_model
 from fastslow.policy.local import LocalPolicy, choose_device
 from fastslow.policy.protocol import Policy, SampleRequest
-from fastslow.types import Completion, Context, Datum, Demonstration, Lesson
+from fastslow.slow.registry import create
+from fastslow.types import Completion, Context, Datum, Demonstration
 
 CONTEXT = Context("Be brief.", (Demonstration("1+1?", "2"),))
 LORA = {"rank": 4, "alpha": 8.0}
+CISPO = create(SlowConfig(), 64, "test").loss
+DISTILL = create(SlowConfig(algorithm="distill"), 64, "test").loss
 
 Open = Callable[..., LocalPolicy]
 
@@ -58,7 +62,7 @@ def rollouts(policy: Policy, seed: int = 0) -> list[Completion]:
 
 def data_of(completions: Sequence[Completion]) -> list[Datum]:
     return [
-        Datum(
+        one_turn(
             c.prompt_ids, c.token_ids, c.logprobs, (-1.0) ** i, 1 / (8 * (i + 1)), c.policy_version
         )
         for i, c in enumerate(completions)
@@ -67,7 +71,7 @@ def data_of(completions: Sequence[Completion]) -> list[Datum]:
 
 def step(policy: LocalPolicy, seed: int = 0) -> dict[str, float]:
     """A whole slow step: sample, update, publish."""
-    measures = dict(policy.update(data_of(rollouts(policy, seed)), "cispo"))
+    measures = dict(policy.update(data_of(rollouts(policy, seed)), CISPO))
     policy.publish()
     return measures
 
@@ -197,7 +201,7 @@ def test_bfloat16_weights_compute_nearly_the_same_and_are_trained_in_fp32(
     assert not torch.equal(found, expected), "it does compute in another type"
     # bfloat16 has 8 bits: values that were rounded to it would all survive the trip there.
     assert not torch.equal(found, found.bfloat16().float())
-    measures = rounded.update(data_of(completions), "cispo")
+    measures = rounded.update(data_of(completions), CISPO)
     assert measures["logprob/mismatch"] < 2e-2
     assert {p.dtype for p in weights(rounded).values()} == {torch.bfloat16}
     assert rounded._learner is not None
@@ -233,21 +237,21 @@ def test_stored_logprobs_are_found_again(open_policy: Open, lora: Any) -> None:
 def test_the_version_counts_published_updates(open_policy: Open) -> None:
     policy = open_policy()
     assert policy.version == 0
-    policy.update(data_of(rollouts(policy)), "cispo")
+    policy.update(data_of(rollouts(policy)), CISPO)
     assert policy.version == 0
     policy.publish()
     assert policy.version == 1
     completions = rollouts(policy)
     assert {c.policy_version for c in completions} == {1}
     stale = [replace(d, policy_version=0) for d in data_of(completions)]
-    assert "logprob/mismatch" not in policy.update(stale, "cispo")
+    assert "logprob/mismatch" not in policy.update(stale, CISPO)
 
 
 def test_an_update_raises_what_was_rewarded(open_policy: Open) -> None:
     policy = open_policy()
     good, *others = rollouts(policy)
     before = logprobs(policy, [good]).sum()
-    policy.update([replace(data_of([good])[0], advantage=1.0)], "cispo")
+    policy.update([one_turn(good.prompt_ids, good.token_ids, good.logprobs, 1.0, 1 / 8, good.policy_version)], CISPO)
     assert logprobs(policy, [good]).sum() > before + 0.1
     assert others
 
@@ -315,7 +319,7 @@ def test_without_a_kl_term_no_base_is_kept(open_policy: Open) -> None:
 def test_a_policy_for_sampling_is_not_trained(open_policy: Open) -> None:
     policy = open_policy(trainable=False)
     with pytest.raises(RuntimeError, match="sampling only"):
-        policy.update(data_of(rollouts(policy)), "cispo")
+        policy.update(data_of(rollouts(policy)), CISPO)
     assert not any(p.requires_grad for p in policy._model.parameters())
 
 
@@ -503,11 +507,18 @@ def test_distilling_brings_the_policy_closer_to_itself_with_a_context(
     found = []
     for _ in range(6):
         lessons = [
-            Lesson(c.prompt_ids, teacher, c.token_ids, c.logprobs, 0.02, c.policy_version)
+            one_turn(
+                c.prompt_ids,
+                c.token_ids,
+                c.logprobs,
+                weight=0.02,
+                version=c.policy_version,
+                teacher_prompt=teacher,
+            )
             for some, teacher in zip(policy.sample(requests), taught, strict=True)
             for c in some
         ]
-        found.append(policy.distill(lessons)["kl/teacher"])
+        found.append(policy.update(lessons, DISTILL)["kl/teacher"])
         policy.publish()
     assert policy.version == 6
     assert found[-1] < found[0]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from one_turn import one_turn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fastslow.config import PolicyConfig, SlowConfig
@@ -14,7 +15,8 @@ from fastslow.errors import RunError
 from fastslow.policy.local import LocalPolicy
 from fastslow.policy.memory import in_parts
 from fastslow.policy.protocol import SampleRequest
-from fastslow.types import Context, Datum
+from fastslow.slow.registry import create
+from fastslow.types import Context
 
 TOO_MUCH = 2**62
 
@@ -71,6 +73,9 @@ def test_a_device_without_memory_is_recognised() -> None:
     assert in_parts(work, "sampling") == 2
 
 
+CISPO = create(SlowConfig(), 8, "test").loss
+
+
 @pytest.fixture
 def policy(tiny_model_dir: Path) -> LocalPolicy:
     return LocalPolicy(
@@ -88,7 +93,7 @@ def test_an_update_is_split_and_the_next_one_is_not(
     request = SampleRequest(policy.encode(Context(), "Why?"), (1, 2, 3, 4))
     (completions,) = policy.sample([request])
     data = [
-        Datum(c.prompt_ids, c.token_ids, c.logprobs, 1.0, 0.01, c.policy_version)
+        one_turn(c.prompt_ids, c.token_ids, c.logprobs, 1.0, 0.01, c.policy_version)
         for c in completions
     ]
     engine, base = policy._engine, policy._base_engine
@@ -102,11 +107,11 @@ def test_an_update_is_split_and_the_next_one_is_not(
         return type(engine).passes(engine, *arguments, **options)
 
     monkeypatch.setattr(engine, "passes", passes)
-    assert policy.update(data, "cispo")["loss"] != 0
+    assert policy.update(data, CISPO)["loss"] != 0
     assert budgets == [(200, 200), (100, 100)]
     policy.publish()
     assert policy.version == 1
-    policy.update(data, "cispo")
+    policy.update(data, CISPO)
     assert budgets[2:] == [(200, 200)]
 
 

@@ -44,14 +44,14 @@ def test_arms_of_one_method_are_told_apart_by_what_differs(run: Make) -> None:
 
 
 def test_arms_that_differ_in_much_go_by_a_name_and_are_never_mistaken(run: Make) -> None:
-    many = {"lr": 1e-3, "kl": 0.0, "cap": 2.0}
+    many = {"lr": 1e-3, "kl": 0.0, "kl_cap": 2.0}
     arms = arms_of([run("x"), run("x", slow=many), run("x", slow={**many, "lr": 1.0})])
     assert [arm.label for arm in arms] == ["fst: x #1", "fst: x #2", "fst: x #3"]
 
 
 def test_looks_differ_in_more_than_colour(run: Make) -> None:
     assert set(COLOURS) == set(MARKERS) == set(LINES) == {"rl", "fst", "fast", "distill"}
-    runs = [run("r", method=method) for method in ("rl", "fst", "fast", "distill")]
+    runs = [run("r", approach=name) for name in ("rl", "fst", "fast", "distill")]
     runs += [run("r", slow={"lr": rate}) for rate in (1e-4, 1e-3, 1e-2)]
     looks = [arm.look for arm in arms_of(runs)]
     for part in ("colour", "marker", "line"):

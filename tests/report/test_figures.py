@@ -115,7 +115,7 @@ def test_seeds_are_a_mean_with_their_range_where_all_were_measured(
 
 def test_distilled_weights_are_measured_without_a_context(write_run: Make, evaluated: Make) -> None:
     metrics = [evaluated(0, "seed", 0.1), evaluated(2, "seed", 0.3), evaluated(2, "best", 0.9)]
-    figures = accuracy_figures(arms_of([read_run(write_run("d", metrics, method="distill"))]))
+    figures = accuracy_figures(arms_of([read_run(write_run("d", metrics, approach="distill"))]))
     assert [lines(f) for f in figures] == [{("star_graph", "line"): [(0, 0.1), (2, 0.3)]}]
 
 

@@ -226,7 +226,7 @@ def test_runs_of_every_method(
     ]
     contexts = [context("seed", rank=1, cycle=None)]
     contexts += [context("kept", rank=1, mean=0.5)] * evolves
-    read = page(read_run(write_run("run", metrics, contexts, method=method)))
+    read = page(read_run(write_run("run", metrics, contexts, approach=method)))
     assert ("Contexts as they evolved" in read.texts["h2"]) == evolves
     assert "Rollouts" not in read.texts["h2"]
 

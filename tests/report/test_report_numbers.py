@@ -40,7 +40,7 @@ def trained(write_run: Make, slow: Make, evaluated: Make) -> Callable[..., RunRe
             metrics.append(evaluated(step, "seed", accuracy))
         slowly = {"problems": 2, "group": 8}
         name = settings.pop("name", method)
-        return read_run(write_run(name, metrics, method=method, slow=slowly, **settings))
+        return read_run(write_run(name, metrics, approach=method, slow=slowly, **settings))
 
     return make
 

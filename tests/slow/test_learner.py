@@ -9,6 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from one_turn import (
+    advantage_of,
+    completion_of,
+    logprobs_of,
+    one_turn,
+    prompt_of,
+    weight_of,
+)
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from fastslow.config import SlowConfig
@@ -19,13 +27,18 @@ from fastslow.engine.sampling import SamplingLimits
 from fastslow.engine.shared import SharedPrefixEngine
 from fastslow.slow.anomalies import AnomalyError, MismatchError
 from fastslow.slow.learner import Learner, Reference
-from fastslow.types import Datum, Lesson
+from fastslow.slow.registry import create
+from fastslow.types import Datum
 
 TEMPERATURE = 0.7
 CONTEXT = list(range(10, 30))
 VERSION = 3
 
 NAN, INF = float("nan"), float("inf")
+
+CISPO = create(SlowConfig(), 64, "test").loss
+DISTILL = create(SlowConfig(algorithm="distill"), 64, "test").loss
+CAP = 4.0
 
 # A large eps keeps AdamW from blowing the rounding of gradients near zero up to whole steps.
 # Rollouts are trained on again and again, as if the weights that sampled them had not moved.
@@ -71,13 +84,13 @@ def make_data(model: PreTrainedModel, versions: tuple[int, ...] = (VERSION,) * 6
         if version != VERSION:
             logprobs = logprobs - 1.5 * torch.randn(len(completion), generator=generator)
         data.append(
-            Datum(
-                prompt_ids=prompt,
-                token_ids=completion,
-                logprobs=tuple(logprobs.tolist()),
+            one_turn(
+                prompt,
+                completion,
+                logprobs.tolist(),
                 advantage=(-1.0) ** number * (1 + number / 3),
                 weight=0.01 * (number + 1),
-                policy_version=version,
+                version=version,
             )
         )
     return data
@@ -108,14 +121,15 @@ class PlainLearner:
         self.optimiser.zero_grad()
         loss_sum, ratios, divergences = 0.0, [], []
         for d in data:
-            logprobs = plain_scores(self.model, d.prompt_ids, d.token_ids)
-            ratio = (logprobs - torch.tensor(d.logprobs)).exp()
+            prompt, completion = prompt_of(d), completion_of(d)
+            logprobs = plain_scores(self.model, prompt, completion)
+            ratio = (logprobs - torch.tensor(logprobs_of(d))).exp()
             with torch.no_grad():
-                base = plain_scores(self.base, d.prompt_ids, d.token_ids)
-            capped = ratio.clamp(max=self.config.cap)
+                base = plain_scores(self.base, prompt, completion)
+            capped = ratio.clamp(max=CAP)
             k3 = (base - logprobs).exp() - (base - logprobs) - 1
-            policy_loss = -capped.detach() * d.advantage * logprobs
-            loss = (d.weight * (policy_loss + self.config.kl * capped * k3)).sum()
+            policy_loss = -capped.detach() * advantage_of(d) * logprobs
+            loss = (weight_of(d) * (policy_loss + self.config.kl * capped * k3)).sum()
             loss.backward()
             loss_sum += loss.item()
             ratios.append(ratio.detach())
@@ -145,9 +159,9 @@ def test_updates_equal_a_plain_loop(
     plain = PlainLearner(load(), load(), config)
     data = make_data(load(), OFF_POLICY)
     for _ in range(3):
-        found, expected = learner.update(data, "cispo", VERSION), plain.update(data)
+        found, expected = learner.update(data, CISPO, VERSION), plain.update(data)
         assert {k: found[k] for k in expected} == pytest.approx(expected, rel=1e-4, abs=1e-6)
-    assert expected["ratio/max"] > config.cap
+    assert expected["ratio/max"] > CAP
     assert expected["grad_norm"] > config.max_grad_norm, "clipping is tested"
     start = parameters(load())
     for name, value in parameters(plain.model).items():
@@ -155,17 +169,10 @@ def test_updates_equal_a_plain_loop(
         assert not torch.equal(value, start[name])
 
 
-def make_lessons(model: PreTrainedModel) -> list[Lesson]:
+def make_lessons(model: PreTrainedModel) -> list[Datum]:
     """The rollouts of ``make_data``, as taught by the same model after a longer prompt."""
     return [
-        Lesson(
-            d.prompt_ids,
-            (70 + i % 2, 71, *d.prompt_ids),
-            d.token_ids,
-            d.logprobs,
-            d.weight,
-            d.policy_version,
-        )
+        replace(d, teacher_prompt=(70 + i % 2, 71, *prompt_of(d)))
         for i, d in enumerate(make_data(model))
     ]
 
@@ -175,37 +182,37 @@ def make_lessons(model: PreTrainedModel) -> list[Lesson]:
 def test_distilling_equals_a_plain_loop(
     load: Callable[[], PreTrainedModel], engine: EngineType, kl: float
 ) -> None:
-    config = SlowConfig(**{**SETTINGS, "kl": kl, "cap": 1e9})
+    config = SlowConfig(**{**SETTINGS, "kl": kl, "kl_cap": 1e9})
     model, plain, base = load(), load(), load()
     learner = Learner(engine(model, 30), reference_of(load()) if kl else None, config, TEMPERATURE)
     optimiser = torch.optim.AdamW(plain.parameters(), eps=config.eps, weight_decay=0.0)
     lessons = make_lessons(load())
     for update in (1, 2, 3):
-        found = learner.distill(lessons, VERSION)
+        found = learner.update(lessons, DISTILL, VERSION)
         optimiser.zero_grad()
         total, divergences = 0.0, []
         for x in lessons:
             own, taught = (
                 torch.distributions.Categorical(
-                    logits=plain(torch.tensor([[*prompt, *x.token_ids]]), use_cache=False).logits[
-                        0
-                    ][len(prompt) - 1 : -1]
+                    logits=plain(
+                        torch.tensor([[*prompt, *completion_of(x)]]), use_cache=False
+                    ).logits[0][len(prompt) - 1 : -1]
                     / TEMPERATURE
                 )
-                for prompt in (x.prompt_ids, x.teacher_prompt_ids)
+                for prompt in (prompt_of(x), x.teacher_prompt)
             )
             taught = torch.distributions.Categorical(logits=taught.logits.detach())
             divergence = torch.distributions.kl_divergence(own, taught)
             loss = divergence
             if kl:
-                logprobs = plain_scores(plain, x.prompt_ids, x.token_ids)
+                logprobs = plain_scores(plain, prompt_of(x), completion_of(x))
                 with torch.no_grad():
-                    reference = plain_scores(base, x.prompt_ids, x.token_ids)
-                ratio = (logprobs - torch.tensor(x.logprobs)).exp()
+                    reference = plain_scores(base, prompt_of(x), completion_of(x))
+                ratio = (logprobs - torch.tensor(logprobs_of(x))).exp()
                 difference = reference - logprobs
                 loss = loss + kl * ratio * (difference.exp() - difference - 1)
-            (x.weight * loss).sum().backward()
-            total += (x.weight * loss).sum().item()
+            (weight_of(x) * loss).sum().backward()
+            total += (weight_of(x) * loss).sum().item()
             divergences.append(divergence.detach())
         norm = torch.nn.utils.clip_grad_norm_(plain.parameters(), config.max_grad_norm)
         optimiser.param_groups[0]["lr"] = config.lr * min(1, update / config.warmup)
@@ -221,10 +228,10 @@ def test_distilling_equals_a_plain_loop(
 def test_a_student_comes_to_answer_as_its_teacher_does(
     load: Callable[[], PreTrainedModel],
 ) -> None:
-    config = SlowConfig(lr=3e-3, warmup=0, kl=0.0, distill_top=20, mismatch_error=INF)
+    config = SlowConfig(lr=3e-3, warmup=0, kl=0.0, mismatch_error=INF)
     learner = Learner(SharedPrefixEngine(load(), 4096), None, config, TEMPERATURE)
     lessons = make_lessons(load())
-    found = [learner.distill(lessons, VERSION)["kl/teacher"] for _ in range(12)]
+    found = [learner.update(lessons, DISTILL, VERSION, 20)["kl/teacher"] for _ in range(12)]
     assert found[-1] < 0.3 * found[0]
 
 
@@ -235,7 +242,7 @@ def test_small_passes_accumulate_the_same_gradient(load: Callable[[], PreTrained
         model = load()
         config = SlowConfig(**{**SETTINGS, "max_grad_norm": float("inf")})
         engine = SharedPrefixEngine(model, tokens_per_pass)
-        Learner(engine, reference_of(load()), config, TEMPERATURE).update(data, "cispo", VERSION)
+        Learner(engine, reference_of(load()), config, TEMPERATURE).update(data, CISPO, VERSION)
         gradients.append([p.grad for p in model.parameters() if p.grad is not None])
     for few, many in zip(gradients[0] + gradients[1], gradients[2] * 2, strict=True):
         assert (few - many).norm() <= 1e-5 * many.norm()
@@ -250,14 +257,14 @@ def test_the_learning_rate_rises_linearly(
     config = SlowConfig(lr=1e-5, warmup=warmup, mismatch_error=INF)
     learner = Learner(PaddedEngine(load(), 4096), None, config, TEMPERATURE)
     data = make_data(load())[:1]
-    rates = [learner.update(data, "cispo", VERSION)["lr"] for _ in expected]
+    rates = [learner.update(data, CISPO, VERSION)["lr"] for _ in expected]
     assert rates == pytest.approx([1e-5 * share for share in expected])
 
 
 def test_measures(load: Callable[[], PreTrainedModel]) -> None:
     model, data = load(), make_data(load())
     learner = Learner(SharedPrefixEngine(model, 4096), None, SlowConfig(kl=0), TEMPERATURE)
-    measures = learner.update(data, "cispo", VERSION)
+    measures = learner.update(data, CISPO, VERSION)
     assert set(measures) == {
         "loss",
         "grad_norm",
@@ -268,17 +275,15 @@ def test_measures(load: Callable[[], PreTrainedModel]) -> None:
         "tokens/trained_unshared",
         "lr",
     }
-    assert measures["tokens/trained_unshared"] == sum(
-        len(d.prompt_ids) + len(d.token_ids) for d in data
-    )
+    assert measures["tokens/trained_unshared"] == sum(len(d.tokens) for d in data)
     # Each beginning once: of the context, of its two questions and of completions; the last token
     # of each sequence is predicted and never read.
-    read = [(*d.prompt_ids, *d.token_ids[:-1]) for d in data]
+    read = [tuple(d.tokens[:-1]) for d in data]
     beginnings = {tokens[:length] for tokens in read for length in range(1, len(tokens) + 1)}
     assert measures["tokens/trained"] == len(beginnings)
-    assert len(beginnings) < len(CONTEXT) + sum(2 + len(d.token_ids) - 1 for d in data)
+    assert len(beginnings) < len(CONTEXT) + sum(2 + len(completion_of(d)) - 1 for d in data)
     scores = PaddedEngine(load(), 4096).score(
-        [TokenSequence.of(d.prompt_ids, d.token_ids) for d in data], TEMPERATURE
+        [TokenSequence(d.tokens, d.scored) for d in data], TEMPERATURE
     )
     entropy = torch.cat([s.entropies for s in scores]).mean().item()
     assert measures["entropy"] == pytest.approx(entropy, rel=1e-4)
@@ -293,7 +298,7 @@ def test_the_mismatch_is_that_of_on_policy_rollouts_alone(
         engine = PaddedEngine(load(), 4096)
         data = make_data(load(), OFF_POLICY)
         config = SlowConfig(mismatch_error=float("inf"))
-        return Learner(engine, None, config, TEMPERATURE).update(data, "cispo", version)
+        return Learner(engine, None, config, TEMPERATURE).update(data, CISPO, version)
 
     assert measures(VERSION)["logprob/mismatch"] < 1e-4
     assert measures(VERSION - 1)["logprob/mismatch"] > 1
@@ -311,17 +316,17 @@ def with_base(value: float) -> Reference:
 @pytest.mark.parametrize(
     ("poison", "base", "cause", "blamed"),
     [
-        ({"advantage": NAN}, 0.0, "a loss is not finite", ["the last"]),
-        ({"advantage": INF}, 0.0, "a loss is not finite", ["the last"]),
-        ({"weight": 1e30}, 0.0, "the gradient's norm is inf", []),
+        ({"advantages": NAN}, 0.0, "a loss is not finite", ["the last"]),
+        ({"advantages": INF}, 0.0, "a loss is not finite", ["the last"]),
+        ({"weights": 1e30}, 0.0, "the gradient's norm is inf", []),
         (
-            {"logprobs": (-INF,) * 10},
+            {"logprobs": -INF},
             0.0,
             "a log-probability at sampling is not finite",
             ["the last"],
         ),
         (
-            {"logprobs": (NAN,) * 10},
+            {"logprobs": NAN},
             0.0,
             "a log-probability at sampling is not finite",
             ["the last"],
@@ -345,17 +350,17 @@ def test_numbers_that_are_not_finite_leave_everything_as_it_was(
         for n, m in enumerate((model, untroubled))
     ]
     data = [replace(d, source="another") for d in make_data(load())]
-    last = replace(
-        data[-1],
-        **{k: v[: len(data[-1].token_ids)] if k == "logprobs" else v for k, v in poison.items()},
-        source="the last",
-    )
+    poisons = {
+        field: [value if sampled else 0.0 for sampled in data[-1].mask]
+        for field, value in poison.items()
+    }
+    last = replace(data[-1], **poisons, source="the last")
     for learner in learners:
-        learner.update(data, "cispo", VERSION)
+        learner.update(data, CISPO, VERSION)
     before = parameters(model)
     bases[0] = with_base(base)
     with pytest.raises(AnomalyError, match=f"^{cause}$") as caught:
-        learners[0].update([*data[:-1], last], "cispo", VERSION)
+        learners[0].update([*data[:-1], last], CISPO, VERSION)
     assert set(caught.value.rollouts) <= set(blamed)
     assert bool(caught.value.rollouts) == bool(blamed)
     assert learners[0].updates == 1
@@ -363,7 +368,7 @@ def test_numbers_that_are_not_finite_leave_everything_as_it_was(
     assert all(torch.equal(before[name], value) for name, value in parameters(model).items())
     bases[0] = with_base(-1.0)
     for learner in learners:
-        learner.update(data, "cispo", VERSION)
+        learner.update(data, CISPO, VERSION)
     goes_on = parameters(untroubled)
     assert all(torch.equal(goes_on[name], value) for name, value in parameters(model).items())
 
@@ -376,9 +381,9 @@ def test_a_log_probability_of_the_policy_is_blamed_before_the_loss(
         model.model.norm.weight.fill_(NAN)
     learner = Learner(SharedPrefixEngine(model, 4096), None, SlowConfig(kl=0), TEMPERATURE)
     with pytest.raises(AnomalyError, match=r"^a log-probability is not finite$"):
-        learner.update(data, "cispo", VERSION)
+        learner.update(data, CISPO, VERSION)
     with pytest.raises(AnomalyError, match=r"^a log-probability is not finite$"):
-        learner.distill(make_lessons(load()), VERSION)
+        learner.update(make_lessons(load()), DISTILL, VERSION)
 
 
 def off_by(data: list[Datum], number: int, nats: float) -> list[Datum]:
@@ -421,11 +426,11 @@ def test_a_mismatch_is_warned_of_and_then_refused(
         with pytest.raises(
             MismatchError, match=r"by up to .* nats \(slow\.mismatch_error\)"
         ) as caught:
-            learner.update(data, "cispo", VERSION)
+            learner.update(data, CISPO, VERSION)
         assert caught.value.rollouts == ("rollout 3",)
         assert all(torch.equal(before[name], value) for name, value in parameters(model).items())
         return
-    assert learner.update(data, "cispo", VERSION)["logprob/mismatch"] == pytest.approx(
+    assert learner.update(data, CISPO, VERSION)["logprob/mismatch"] == pytest.approx(
         nats, abs=0.3
     )
     told = [record.getMessage() for record in caplog.records]
@@ -437,7 +442,7 @@ def test_a_mismatch_of_stale_rollouts_is_none(load: Callable[[], PreTrainedModel
     data = off_by(make_data(load()), 3, 2.0)
     stale = [replace(d, policy_version=VERSION - 1) if n == 3 else d for n, d in enumerate(data)]
     learner = Learner(PaddedEngine(load(), 60), None, SlowConfig(kl=0), TEMPERATURE)
-    assert learner.update(stale, "cispo", VERSION)["logprob/mismatch"] < 1e-4
+    assert learner.update(stale, CISPO, VERSION)["logprob/mismatch"] < 1e-4
 
 
 def test_frozen_parameters_stay(load: Callable[[], PreTrainedModel]) -> None:
@@ -445,7 +450,7 @@ def test_frozen_parameters_stay(load: Callable[[], PreTrainedModel]) -> None:
     model.model.layers[0].requires_grad_(False)
     before = parameters(model)
     Learner(SharedPrefixEngine(model, 30), None, SlowConfig(**SETTINGS), TEMPERATURE).update(
-        make_data(load()), "cispo", VERSION
+        make_data(load()), CISPO, VERSION
     )
     moved = {name for name, value in parameters(model).items() if not value.equal(before[name])}
     assert moved == {name for name in before if "layers.0" not in name}
@@ -459,7 +464,7 @@ def test_a_loaded_optimiser_goes_on_bit_for_bit(
     model = load()
     learner = Learner(PaddedEngine(model, 4096), None, config, TEMPERATURE)
     for _ in range(2):
-        learner.update(data, "cispo", VERSION)
+        learner.update(data, CISPO, VERSION)
     learner.save(tmp_path)
     resumed = load()
     resumed.load_state_dict(model.state_dict())
@@ -467,7 +472,7 @@ def test_a_loaded_optimiser_goes_on_bit_for_bit(
     other.load(tmp_path)
     assert other.updates == 2
     for _ in range(2):
-        assert learner.update(data, "cispo", VERSION) == other.update(data, "cispo", VERSION)
+        assert learner.update(data, CISPO, VERSION) == other.update(data, CISPO, VERSION)
     expected = parameters(model)
     assert all(torch.equal(expected[name], value) for name, value in parameters(resumed).items())
 
@@ -479,7 +484,7 @@ def test_an_optimiser_that_has_not_stepped_can_be_saved(
     learner = Learner(PaddedEngine(load(), 4096), None, SlowConfig(mismatch_error=INF), 1.0)
     learner.load(tmp_path)
     assert learner.updates == 0
-    assert learner.update(make_data(load()), "cispo", VERSION)["lr"] == pytest.approx(1e-7)
+    assert learner.update(make_data(load()), CISPO, VERSION)["lr"] == pytest.approx(1e-7)
 
 
 # --- weights in a lower type ------------------------------------------------------------------
@@ -506,8 +511,8 @@ def test_bfloat16_weights_move_by_steps_that_they_cannot_hold(
     start = parameters(engine.model)
     moved = []
     for _ in range(12):
-        learner.update(data, "cispo", VERSION)
-        plain.update(data, "cispo", VERSION)
+        learner.update(data, CISPO, VERSION)
+        plain.update(data, CISPO, VERSION)
         now = parameters(engine.model)
         moved.append(sum(int((now[name] != value).sum()) for name, value in start.items()))
     assert {value.dtype for value in now.values()} == {torch.bfloat16}
@@ -530,7 +535,7 @@ def test_loaded_masters_go_on_bit_for_bit(
     engine, resumed = rounded(load), rounded(load)
     learner = Learner(engine, None, config, TEMPERATURE)
     for _ in range(2):
-        learner.update(data, "cispo", VERSION)
+        learner.update(data, CISPO, VERSION)
     learner.save(tmp_path)
     resumed.model.load_state_dict(engine.model.state_dict())
     other = Learner(resumed, None, config, TEMPERATURE)
@@ -541,7 +546,7 @@ def test_loaded_masters_go_on_bit_for_bit(
         assert ours.dtype == theirs.dtype == torch.float32
         assert torch.equal(ours, theirs)
     for _ in range(2):
-        assert learner.update(data, "cispo", VERSION) == other.update(data, "cispo", VERSION)
+        assert learner.update(data, CISPO, VERSION) == other.update(data, CISPO, VERSION)
     expected = parameters(engine.model)
     found = parameters(resumed.model)
     assert all(torch.equal(expected[name], value) for name, value in found.items())
@@ -549,7 +554,7 @@ def test_loaded_masters_go_on_bit_for_bit(
 
 def test_fp32_weights_have_no_copies(load: Callable[[], PreTrainedModel], tmp_path: Path) -> None:
     learner = Learner(SharedPrefixEngine(load(), 30), None, SlowConfig(), TEMPERATURE)
-    learner.update(make_data(load()), "cispo", VERSION)
+    learner.update(make_data(load()), CISPO, VERSION)
     learner.save(tmp_path)
     names = load_file(tmp_path / "optimiser.safetensors")
     assert {name.rsplit(".", 1)[1] for name in names} == {"step", "exp_avg", "exp_avg_sq"}
@@ -562,7 +567,7 @@ def test_the_engine_computes_with_the_new_weights(load: Callable[[], PreTrainedM
     engine = SharedPrefixEngine(load(), 4096)
     learner = Learner(engine, None, SlowConfig(lr=3e-2, warmup=0, kl=0), TEMPERATURE)
     before = engine.sample(prompts, [[1, 2]] * 3, limits, 8)
-    learner.update(data, "cispo", VERSION)
+    learner.update(data, CISPO, VERSION)
     after = engine.sample(prompts, [[1, 2]] * 3, limits, 8)
     trained = load()
     trained.load_state_dict(engine.model.state_dict())

@@ -31,7 +31,7 @@ def evidence(write_run: Callable[..., Any]) -> Callable[..., Evidence[Any]]:
             methods = [w for w in role.split() if w in ("rl", "fst", "fast", "distill")]
             method = methods[-1] if methods else "fst"
             folder = write_run(
-                f"{role} {seed}", rows, **{**BASE, **changes, "method": method, "seed": seed}
+                f"{role} {seed}", rows, approach=method, **{**BASE, **changes, "seed": seed}
             )
             runs[role, seed] = read_run(folder)
         return Evidence(setup_of(name, **settings), runs, evaluated)

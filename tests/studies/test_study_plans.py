@@ -61,7 +61,7 @@ def digests(name: str, config: Any = None, **settings: Any) -> dict[tuple[str, i
 )
 def test_the_arms_of_a_study(name: str, arms: list[tuple[str, str]]) -> None:
     runs = plan_of(name).runs
-    assert [(run.config.seed, run.role, run.config.method) for run in runs] == [
+    assert [(run.config.seed, run.role, run.config.approach) for run in runs] == [
         (seed, *arm) for seed in (0, 1) for arm in arms
     ]
 
@@ -264,7 +264,7 @@ def test_names_and_folders_are_aside() -> None:
 
 
 def test_a_default_may_be_written_down() -> None:
-    config = run_config(slow={"problems": 4, "cap": 4.0, "lora": None}, policy={})
+    config = run_config(slow={"problems": 4, "kl_cap": 4.0, "lora": None}, policy={})
     assert digests("efficiency", config) == digests("efficiency")
 
 

@@ -396,7 +396,7 @@ def test_a_folder_of_another_run_is_not_reused(fastslow: Command, write: Write) 
     spec = prepare("star-graph", path, []).plan.runs[0]
     spec.path.mkdir(parents=True)
     other = spec.config.model_copy(
-        update={"slow": spec.config.slow.model_copy(update={"cap": 5.0})}
+        update={"slow": spec.config.slow.model_copy(update={"kl_cap": 5.0})}
     )
     (spec.path / "config.toml").write_text(to_toml(other))
     done = fastslow("star-graph", path, "--dry-run")

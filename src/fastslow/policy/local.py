@@ -27,8 +27,8 @@ from fastslow.policy.protocol import Drift, SampleRequest
 from fastslow.policy.stops import StopStrings
 from fastslow.policy.weights import load_weights, save_weights
 from fastslow.seeding import derive_seed
-from fastslow.slow.learner import Learner
-from fastslow.types import Completion, Context, Datum, Lesson
+from fastslow.slow.learner import Learner, Loss
+from fastslow.types import Completion, Context, Datum
 
 log = logging.getLogger("fastslow.policy")
 
@@ -170,13 +170,11 @@ class LocalPolicy:
         )
         return [score.logprobs.tolist() for score in scores]
 
-    def update(self, data: Sequence[Datum], loss: str) -> Mapping[str, float]:
+    def update(
+        self, data: Sequence[Datum], loss: Loss, *, top: int | None = None
+    ) -> Mapping[str, float]:
         learner = self._trained()
-        return self._in_passes(lambda: learner.update(data, loss, self._version))
-
-    def distill(self, lessons: Sequence[Lesson]) -> Mapping[str, float]:
-        learner = self._trained()
-        return self._in_passes(lambda: learner.distill(lessons, self._version))
+        return self._in_passes(lambda: learner.update(data, loss, self._version, top))
 
     def drift(self, completions: Sequence[Completion]) -> list[Drift]:
         sequences = [TokenSequence.of(c.prompt_ids, c.token_ids) for c in completions]

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from fastslow.types import Completion, Context, Datum, Lesson
+from fastslow.types import Completion, Context, Datum
+
+if TYPE_CHECKING:
+    from fastslow.slow.learner import Loss
 
 
 @dataclass(frozen=True)
@@ -84,16 +87,20 @@ class Policy(Protocol):
     ) -> list[list[float]]:
         """log pi of each completion's tokens in nats, under the current weights or the base's."""
 
-    def update(self, data: Sequence[Datum], loss: str) -> Mapping[str, float]:
+    def update(
+        self, data: Sequence[Datum], loss: Loss, *, top: int | None = None
+    ) -> Mapping[str, float]:
         """One gradient step; returns measures by their metric names. ``data`` is not empty.
+
+        Args:
+            data: the batch.
+            loss: of its sampled tokens; its gradient may flow through their log-probabilities and
+                through their divergences from the data's teachers.
+            top: likeliest tokens that those divergences tell apart; None: all.
 
         Raises:
             AnomalyError: its numbers allow none. The policy is as it was.
         """
-
-    def distill(self, lessons: Sequence[Lesson]) -> Mapping[str, float]:
-        """One gradient step towards what the policy itself says after the teachers' prompts;
-        returns measures by their metric names. ``lessons`` is not empty. Raises: as ``update``."""
 
     def drift(self, completions: Sequence[Completion]) -> list[Drift]:
         """The current weights held against those that training began from, at the temperature of

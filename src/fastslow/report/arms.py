@@ -61,7 +61,7 @@ class Arm:
 
     @property
     def method(self) -> str:
-        return self.runs[0].config.method
+        return self.runs[0].config.approach
 
 
 def arms_of(runs: Sequence[RunRecord]) -> list[Arm]:
@@ -73,7 +73,7 @@ def arms_of(runs: Sequence[RunRecord]) -> list[Arm]:
         groups.setdefault(identity, []).append(run)
     members = list(groups.values())
     labels = _labels([group[0] for group in members])
-    looks = _looks([group[0].config.method for group in members])
+    looks = _looks([group[0].config.approach for group in members])
     return [
         Arm(label, look, tuple(group))
         for label, look, group in zip(labels, looks, members, strict=True)
@@ -141,7 +141,7 @@ def _cell(value: Any) -> Cell:
 
 def _labels(first: Sequence[RunRecord]) -> list[str]:
     labels = [
-        _label(run, [r for r in first if r.config.method == run.config.method]) for run in first
+        _label(run, [r for r in first if r.config.approach == run.config.approach]) for run in first
     ]
     return [
         label if labels.count(label) == 1 else f"{label} #{labels[: i + 1].count(label)}"
@@ -152,7 +152,7 @@ def _labels(first: Sequence[RunRecord]) -> list[str]:
 def _label(run: RunRecord, same_method: Sequence[RunRecord]) -> str:
     """The method, then what tells the run from others of its method."""
     keys = [k for k in _differing([flat(r.config) for r in same_method]) if _tells_arms_apart(k)]
-    method = run.config.method
+    method = run.config.approach
     if not keys:
         return method
     if len(keys) > _MANY_KEYS:

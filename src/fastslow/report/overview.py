@@ -56,7 +56,7 @@ def latest_evaluation(run: RunRecord) -> Row:
 
 def _row(run: RunRecord) -> list[Cell]:
     config, latest = run.config, latest_evaluation(run)
-    identity: list[Cell] = [run.name, config.method, config.model, ", ".join(config.tasks)]
+    identity: list[Cell] = [run.name, config.approach, config.model, ", ".join(config.tasks)]
     accuracy: list[Any] = [latest.get(f"accuracy{end}") for end in ("", "/low", "/high")]
     return [
         *identity,

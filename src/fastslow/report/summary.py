@@ -16,7 +16,7 @@ def write_summary(runs: Sequence[RunRecord], path: Path) -> None:
     rows = [
         {
             "run": run.name,
-            "method": run.config.method,
+            "method": run.config.approach,
             "model": run.config.model,
             "tasks": list(run.config.tasks),
             "seed": run.config.seed,

@@ -75,7 +75,7 @@ class Console(Observer):
         self._handler.attach()
         config, steps = self._config, self._config.total_steps
         model = one_line(config.model)
-        self.say(f"{one_line(config.run_name)}: {config.method}, {model}, {steps} steps", "bold")
+        self.say(f"{one_line(config.run_name)}: {config.approach}, {model}, {steps} steps", "bold")
         if self._terminal.is_terminal:
             self._live.start()
         return self

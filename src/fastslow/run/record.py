@@ -107,7 +107,7 @@ class RunRecord:
 def trained_context(config: RunConfig) -> str:
     """The context that the method is meant to be used with: "best" if it evolves contexts to be
     read, and not, as a policy that is distilled, to be done without."""
-    return "best" if config.method in ("fst", "fast") else "seed"
+    return "best" if config.approach in ("fst", "fast") else "seed"
 
 
 def read_run(path: Path) -> RunRecord:

@@ -8,10 +8,15 @@ from typing import Literal
 
 import numpy as np
 
-from fastslow.types import Datum, Group, Rollout, Verdict, same_reward
+from fastslow.types import Group, Rollout, Verdict, same_reward
 
 Baseline = Literal["problem", "context"]
 """Which rollouts an advantage is formed over: a problem's, or a problem's under one context."""
+
+Estimator = Literal["group", "centred", "leave_one_out", "batch"]
+"""group: (r - mean) / std over the rollouts of a problem (GRPO, CISPO). centred: without the
+division. leave_one_out: against the mean of the others. batch: (r - mean) / std over the whole
+batch (REINFORCE++, arXiv 2501.03262, without its KL term)."""
 
 Truncated = Literal["keep", "mask", "zero"]
 """What becomes of a completion that the token limit cut off: it is trained on like any other, it
@@ -29,6 +34,19 @@ def group_advantages(rewards: Sequence[float], eps: float = 1e-6) -> list[float]
     if not differ(rewards):
         return [0.0] * r.size
     return list(map(float, (r - r.mean()) / (r.std(ddof=1) + eps)))
+
+
+def centred(rewards: Sequence[float]) -> list[float]:
+    """A_i = r_i - mean (Dr. GRPO, arXiv 2503.20783); 0 where rewards differ by rounding alone."""
+    r = np.asarray(rewards, dtype=np.float64)
+    return list(map(float, r - r.mean())) if differ(rewards) else [0.0] * r.size
+
+
+def leave_one_out(rewards: Sequence[float]) -> list[float]:
+    """A_i = r_i - mean of the others (RLOO, arXiv 2402.14740), which is G / (G - 1) times the
+    centred one; 0 where rewards differ by rounding alone."""
+    count = len(rewards)
+    return [a * count / (count - 1) for a in centred(rewards)] if count > 1 else [0.0] * count
 
 
 def differ(rewards: Sequence[float]) -> bool:
@@ -54,62 +72,43 @@ def _zero_if_truncated(rollout: Rollout) -> Rollout:
     return replace(rollout, verdict=Verdict(0.0, rollout.feedback))
 
 
-def split_by_context(groups: Sequence[Group]) -> list[Group]:
-    """Each group's rollouts under each context as a group of their own, in the order in which
-    contexts come first: for the ablation of one baseline per (problem, context)."""
-    parts: list[Group] = []
-    for group in groups:
-        members: dict[str, list[Rollout]] = {}
-        for rollout in group.rollouts:
-            members.setdefault(rollout.context, []).append(rollout)
-        parts += [Group(group.problem, tuple(some)) for some in members.values()]
-    return parts
+def advantages(
+    groups: Sequence[Group],
+    rewards: Sequence[Sequence[float]],
+    estimator: Estimator,
+    baseline: Baseline,
+) -> list[list[tuple[float, bool]]]:
+    """The advantage of every rollout, and whether the rollouts it is compared with differ.
 
-
-def training_data(
-    groups: Sequence[Group], baseline: Baseline = "problem", truncated: Truncated = "keep"
-) -> list[Datum]:
-    """The data of one update: groups without variance are dropped and not refilled.
-
-    Weights make the batch's loss a mean over problems of the mean over that problem's tokens
-    (Eq. 4), so that every kept problem weighs the same however long its completions are: the
-    weights of all tokens of the batch sum to 1. With a baseline per context the same holds of what
-    is kept of each problem.
-
-    With ``truncated`` "mask", as TRL's ``mask_truncated_completions`` and DAPO's overlong filtering
-    (arXiv 2503.14476), completions that were cut off count in the baseline and are no data: tokens
-    and problems are counted without them. "zero" is the matter of ``with_truncation``.
+    Args:
+        groups: of the batch.
+        rewards: of their rollouts, in the same shape, which is that of the result too.
+        estimator: see ``Estimator``.
+        baseline: over which rollouts of a problem advantages are formed.
     """
-    parts = groups if baseline == "problem" else split_by_context(groups)
-    kept = [
-        (group, trained)
-        for group in parts
-        if has_signal(group) and (trained := _trained(group, truncated))
+    if estimator == "batch":
+        flat = [reward for own in rewards for reward in own]
+        values = iter(zip(group_advantages(flat), [differ(flat)] * len(flat), strict=True))
+        return [[next(values) for _ in own] for own in rewards]
+    form = {"group": group_advantages, "centred": centred, "leave_one_out": leave_one_out}[
+        estimator
     ]
-    tokens: dict[str, int] = {}
-    for group, trained in kept:
-        count = sum(len(rollout.completion.token_ids) for rollout, _ in trained)
-        tokens[group.problem.id] = tokens.get(group.problem.id, 0) + count
-    data = []
-    for group, trained in kept:
-        weight = 1.0 / (tokens[group.problem.id] * len(tokens))
-        for rollout, advantage in trained:
-            completion = rollout.completion
-            data.append(
-                Datum(
-                    prompt_ids=completion.prompt_ids,
-                    token_ids=completion.token_ids,
-                    logprobs=completion.logprobs,
-                    advantage=advantage,
-                    weight=weight,
-                    policy_version=completion.policy_version,
-                    source=rollout.label,
-                )
-            )
-    return data
+    result = []
+    for group, own in zip(groups, rewards, strict=True):
+        found: dict[int, tuple[float, bool]] = {}
+        for places in _compared(group, baseline):
+            part = [own[place] for place in places]
+            signal = [differ(part)] * len(part)
+            found |= zip(places, zip(form(part), signal, strict=True), strict=True)
+        result.append([found[place] for place in range(len(own))])
+    return result
 
 
-def _trained(group: Group, truncated: Truncated) -> list[tuple[Rollout, float]]:
-    """The rollouts that a gradient is taken on, each with its advantage over the whole group."""
-    advantages = zip(group.rollouts, group_advantages(group.rewards), strict=True)
-    return [pair for pair in advantages if pair[0].completion.finished or truncated != "mask"]
+def _compared(group: Group, baseline: Baseline) -> list[list[int]]:
+    """The places of rollouts that are compared with each other."""
+    if baseline == "problem":
+        return [list(range(len(group.rollouts)))]
+    places: dict[str, list[int]] = {}
+    for place, rollout in enumerate(group.rollouts):
+        places.setdefault(rollout.context, []).append(place)
+    return list(places.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
@@ -22,9 +23,10 @@ from fastslow.slow.anomalies import (
     MismatchError,
     not_finite,
 )
-from fastslow.slow.losses import LOSSES, kl_to_reference
+from fastslow.slow.base import LossInputs
 from fastslow.slow.master import MasterWeights
-from fastslow.types import Datum, Lesson
+from fastslow.slow.reference import kl_to_reference
+from fastslow.types import Datum
 
 log = logging.getLogger("fastslow.slow")
 
@@ -41,6 +43,9 @@ _NAMED = 3
 
 Reference = Callable[[Sequence[TokenSequence]], list[TokenScores]]
 """Scores of sequences under the base policy."""
+
+Loss = Callable[[LossInputs], Tensor]
+"""[N] losses of the scored tokens of whole sequences: see ``slow.base``."""
 
 
 class Learner:
@@ -84,61 +89,34 @@ class Learner:
         )
         self.updates = 0
 
-    def update(self, data: Sequence[Datum], loss: str, on_policy_version: int) -> dict[str, float]:
+    def update(
+        self,
+        data: Sequence[Datum],
+        loss: Loss,
+        on_policy_version: int,
+        top: int | None = None,
+    ) -> dict[str, float]:
         """Take one gradient step on ``data`` and return its measures by their metric names.
 
-        The loss is the weighted sum over all completion tokens of the policy loss plus, with a
+        What is descended is the weighted sum of ``loss`` over all sampled tokens plus, with a
         reference, ``kl`` times the KL to the base. ``logprob/mismatch`` is the largest difference
         between stored and recomputed log-probabilities of rollouts that ``on_policy_version``
         sampled, in nats; it is left out if there are none. One beyond ``slow.mismatch_warning`` is
         logged with the rollouts it is found in.
+
+        Where the data name teachers, all of them do: ``loss`` is given the divergence from what the
+        present weights say behind ``Datum.teacher_prompt``, of the ``top`` likeliest tokens and the
+        rest as one, or of the whole vocabulary. ``kl/teacher`` is its mean, in nats per token.
 
         Raises:
             AnomalyError: a log-probability, the loss or the gradient is not finite. Weights and
                 optimiser are as they were.
             MismatchError: the mismatch is beyond ``slow.mismatch_error``. The same holds.
         """
-        policy_loss = LOSSES[loss]
-
-        def per_token(passed: PassScores, batch: _TokenBatch) -> Tensor:
-            return policy_loss(
-                passed.scores.logprobs, batch.behaviour, batch.advantages, cap=self._config.cap
-            )
-
-        return self._descend(data, per_token, None, on_policy_version)
-
-    def distill(self, lessons: Sequence[Lesson], on_policy_version: int) -> dict[str, float]:
-        """Take one gradient step towards the policy that reads a context (paper, FST-distill).
-
-        The loss is the weighted sum over all completion tokens of KL(pi_theta(. | x) ||
-        sg pi_theta(. | x, phi)), over the vocabulary or as ``slow.distill_top`` says, plus the KL
-        term of ``update``. ``kl/teacher`` is the mean of the first, in nats per token. Raises: as
-        ``update``.
-        """
-        taught = [TokenSequence.of(x.teacher_prompt_ids, x.token_ids) for x in lessons]
-        against = Against(self._engine.distributions(taught), self._config.distill_top)
-        found: list[Tensor] = []
-
-        def per_token(passed: PassScores, batch: _TokenBatch) -> Tensor:
-            assert passed.divergences is not None
-            found.append(passed.divergences.detach())
-            return passed.divergences
-
-        measures = self._descend(lessons, per_token, against, on_policy_version)
-        return {**measures, "kl/teacher": torch.cat(found).mean().item()}
-
-    def _descend(
-        self,
-        data: Sequence[Datum] | Sequence[Lesson],
-        loss: Callable[[PassScores, _TokenBatch], Tensor],
-        against: Against | None,
-        on_policy_version: int,
-    ) -> dict[str, float]:
-        """One step down the weighted sum of ``loss``, which is [N] over the tokens of a pass."""
         self._optimiser.zero_grad(set_to_none=True)
         _refuse_non_finite(data)
         try:
-            measures = self._accumulate(data, loss, against, on_policy_version)
+            measures = self._accumulate(data, loss, on_policy_version, top)
             grad_norm = self._step()
         except AnomalyError:
             self._optimiser.zero_grad(set_to_none=True)
@@ -146,29 +124,27 @@ class Learner:
         return {**measures, "grad_norm": grad_norm, "lr": self._optimiser.param_groups[0]["lr"]}
 
     def _accumulate(
-        self,
-        data: Sequence[Datum] | Sequence[Lesson],
-        loss: Callable[[PassScores, _TokenBatch], Tensor],
-        against: Against | None,
-        on_policy_version: int,
+        self, data: Sequence[Datum], loss: Loss, on_policy_version: int, top: int | None
     ) -> dict[str, float]:
         """The gradient of that sum, pass by pass; returns what was measured on the way."""
-        sequences = [TokenSequence.of(d.prompt_ids, d.token_ids) for d in data]
+        sequences = [TokenSequence(d.tokens, d.scored) for d in data]
+        against = self._teachers(data, top)
         references = self._reference(sequences) if self._reference else None
         totals = {"loss": 0.0, "tokens/trained": 0.0}
         entropies: list[Tensor] = []
         divergences: list[Tensor] = []
+        from_teachers: list[Tensor] = []
         ratios: list[Tensor] = []
         mismatches: dict[int, float] = {}
         for passed in self._engine.passes(sequences, self._temperature, against):
             scores = passed.scores
             batch = _TokenBatch([data[i] for i in passed.indices], scores.logprobs.device)
-            per_token = loss(passed, batch)
+            per_token = loss(batch.inputs(passed))
             suspects = {"log-probability": scores.logprobs}
             if references is not None:
                 base = torch.cat([references[i].logprobs for i in passed.indices])
                 divergence = kl_to_reference(
-                    scores.logprobs, batch.behaviour, base, cap=self._config.cap
+                    scores.logprobs, batch.behaviour, base, cap=self._config.kl_cap
                 )
                 per_token = per_token + self._config.kl * divergence
                 divergences.append(divergence.detach())
@@ -180,6 +156,8 @@ class Learner:
             totals["loss"] += value
             totals["tokens/trained"] += passed.tokens
             entropies.append(scores.entropies)
+            if passed.divergences is not None:
+                from_teachers.append(passed.divergences.detach())
             difference = scores.logprobs.detach() - batch.behaviour
             ratios.append(difference.exp())
             largest = zip(passed.indices, batch.largest(difference.abs()), strict=True)
@@ -192,14 +170,30 @@ class Learner:
         }
         if divergences:
             measures["kl/base"] = torch.cat(divergences).mean().item()
+        if from_teachers:
+            measures["kl/teacher"] = torch.cat(from_teachers).mean().item()
         if mismatches:
             measures["logprob/mismatch"] = max(mismatches.values())
             self._judge(data, mismatches)
         return measures
 
-    def _judge(
-        self, data: Sequence[Datum] | Sequence[Lesson], mismatches: Mapping[int, float]
-    ) -> None:
+    def _teachers(self, data: Sequence[Datum], top: int | None) -> Against | None:
+        """What the present weights say behind the teachers' prompts; None without teachers."""
+        taught = []
+        for datum in data:
+            if datum.teacher_prompt is None:
+                continue
+            scored = datum.scored
+            shift = len(datum.teacher_prompt) - scored[0]
+            tokens = [*datum.teacher_prompt, *datum.tokens[scored[0] :]]
+            taught.append(TokenSequence(tokens, [position + shift for position in scored]))
+        if not taught:
+            return None
+        if len(taught) < len(data):
+            raise ValueError("some data of a step name a teacher and others do not")
+        return Against(self._engine.distributions(taught), top)
+
+    def _judge(self, data: Sequence[Datum], mismatches: Mapping[int, float]) -> None:
         """Warn of mismatches, by index into ``data``, or refuse to go on with them."""
         worst = max(mismatches.values())
         if worst <= self._mismatch_warning:
@@ -265,18 +259,27 @@ class Learner:
 
 
 class _TokenBatch:
-    """The data of one pass as flat tensors over its N completion tokens."""
+    """The data of one pass as flat tensors over its N sampled tokens."""
 
-    def __init__(self, data: Sequence[Datum | Lesson], device: torch.device) -> None:
-        lengths = torch.tensor([len(d.token_ids) for d in data], device=device)
+    def __init__(self, data: Sequence[Datum], device: torch.device) -> None:
+        lengths = torch.tensor([sum(d.mask) for d in data], device=device)
         self._owners = torch.arange(len(data), device=device).repeat_interleave(lengths)
         self._data = data
-        self.behaviour = torch.tensor([p for d in data for p in d.logprobs], device=device)
-        self.weights = self._per_token([d.weight for d in data])
+        self._device = device
+        self.behaviour = self._sampled(lambda datum: datum.logprobs)
+        self.weights = self._sampled(lambda datum: datum.weights)
 
-    @property
-    def advantages(self) -> Tensor:
-        return self._per_token([d.advantage for d in self._data if isinstance(d, Datum)])
+    def inputs(self, passed: PassScores) -> LossInputs:
+        """What a loss is computed from."""
+        advantages = self._sampled(lambda datum: datum.advantages)
+        return LossInputs(
+            passed.scores.logprobs, self.behaviour, advantages, self._owners, passed.divergences
+        )
+
+    def _sampled(self, values: Callable[[Datum], Sequence[float]]) -> Tensor:
+        """[N] what a field of the data says of the sampled tokens."""
+        flat = [v for d in self._data for v in itertools.compress(values(d), d.mask)]
+        return torch.tensor(flat, dtype=torch.float32, device=self._device)
 
     def largest(self, values: Tensor) -> list[float]:
         """For each rollout the largest of [N] values, which are not negative."""
@@ -292,11 +295,8 @@ class _TokenBatch:
                 return AnomalyError(NOT_FINITE.format(name), blamed)
         return AnomalyError(NOT_FINITE.format("loss"))  # finite terms add up to infinity
 
-    def _per_token(self, values: Sequence[float]) -> Tensor:
-        return torch.tensor(values, device=self._owners.device)[self._owners]
 
-
-def _refuse_non_finite(data: Sequence[Datum] | Sequence[Lesson]) -> None:
+def _refuse_non_finite(data: Sequence[Datum]) -> None:
     """A ratio would hide it: where a log-probability at sampling is -inf, it is capped like any."""
     if blamed := not_finite((d.source, d.logprobs) for d in data):
         raise AnomalyError(NOT_FINITE.format(AT_SAMPLING), blamed)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fastslow.config import Method
 from fastslow.measure.efficiency import learning_curve
 from fastslow.measure.scaling import SigmoidFit, Unidentified, fit
 from fastslow.run.record import Row, RunRecord
@@ -19,7 +18,10 @@ from fastslow.studies.measured import difference, final_difference, peak, summar
 from fastslow.studies.plan import Key, Plan
 from fastslow.studies.study import Conclusion, Evidence, Setup, Study, StudySettings
 
-ROLES: tuple[Method, ...] = ("rl", "fst", "distill")
+ROLES = ("rl", "fst", "distill")
+
+DISTILLED = {"slow": {"algorithm": "distill"}}
+"""What the run "distill" changes of "fst"."""
 
 Fit = SigmoidFit | Unidentified
 
@@ -29,7 +31,15 @@ FIT_POINTS = 60
 
 def plan(setup: Setup[StudySettings]) -> Plan:
     return Plan(
-        tuple(setup.run(role, role, seed) for seed in setup.settings.seeds for role in ROLES)
+        tuple(
+            run
+            for seed in setup.settings.seeds
+            for run in (
+                setup.run("rl", "rl", seed),
+                setup.run("fst", "fst", seed),
+                setup.run("distill", "fst", seed, DISTILLED),
+            )
+        )
     )
 
 

@@ -161,7 +161,7 @@ def _cost(left: Sequence[RunSpec], outcome: Outcome) -> str:
         return rollouts
 
     def per_step(config: RunConfig) -> float:
-        alike = [cost for run, cost in costs if run.config.method == config.method]
+        alike = [cost for run, cost in costs if run.config.approach == config.approach]
         return statistics.fmean(alike or [cost for _, cost in costs])
 
     seconds = sum(per_step(s.config) * s.config.total_steps for s in left if not _is_done(s))

@@ -52,7 +52,7 @@ def write_plan(prepared: Prepared) -> None:
         {
             "role": spec.role,
             "seed": spec.config.seed,
-            "method": spec.config.method,
+            "method": spec.config.approach,
             "folder": str(spec.path),
             "digest": spec.digest,
             "after": str(spec.after.path) if spec.after else None,

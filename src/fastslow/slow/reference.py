@@ -1,45 +1,11 @@
-"""Policy-gradient losses per token, as pure functions of log-probabilities.
-
-Each takes flat tensors over the completion tokens of a batch; how tokens and problems are weighed
-is not their matter (``slow.advantages`` decides that).
-"""
+"""The KL term that holds the policy to its base, the same for every slow learner."""
 
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 import torch
 from torch import Tensor
-
-
-class PolicyLoss(Protocol):
-    """A loss for each of N tokens, [N], from log pi_theta, log pi_behaviour and the advantages."""
-
-    def __call__(
-        self, logprobs: Tensor, behaviour_logprobs: Tensor, advantages: Tensor, *, cap: float
-    ) -> Tensor: ...
-
-
-def cispo(
-    logprobs: Tensor, behaviour_logprobs: Tensor, advantages: Tensor, *, cap: float
-) -> Tensor:
-    """CISPO: -sg(min(rho, tau)) * A * log pi_theta with rho = pi_theta / pi_behaviour (paper).
-
-    The cap tau is absolute (TRL's convention, not verl's 1 + eps), there is no lower bound, and no
-    token loses its gradient: the ratio is a constant, the gradient flows through log pi_theta only.
-
-    Args:
-        logprobs: [N] log pi_theta of the sampled tokens in nats, with gradient.
-        behaviour_logprobs: [N] log-probabilities under the policy that sampled them.
-        advantages: [N] A_i of the rollout that each token belongs to.
-        cap: tau.
-
-    Returns:
-        [N] losses.
-    """
-    ratio = (logprobs - behaviour_logprobs).exp().clamp(max=cap).detach()
-    return -ratio * advantages * logprobs
 
 
 def kl_to_reference(
@@ -73,6 +39,3 @@ count where d is small."""
 
 _LARGEST = 60.0
 """Exponents are bounded by this: e^60 is finite in fp32, and so is a batch's sum of such terms."""
-
-LOSSES: dict[str, PolicyLoss] = {"cispo": cispo}
-"""Losses by the name that ``[slow] algorithm`` gives."""

@@ -1,0 +1,86 @@
+"""From groups of rollouts to data, for learners from rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fastslow.slow.advantages import Baseline, Estimator, Truncated, advantages
+from fastslow.slow.aggregation import Aggregation, token_weights
+from fastslow.types import Datum, Group, Rollout
+
+
+def policy_gradient_data(
+    groups: Sequence[Group],
+    *,
+    estimator: Estimator = "group",
+    aggregation: Aggregation = "problem",
+    baseline: Baseline = "problem",
+    truncated: Truncated = "keep",
+    max_tokens: int = 0,
+    reward: Callable[[Rollout], float] = lambda rollout: rollout.reward,
+) -> list[Datum]:
+    """The data of one update: problems whose advantages are all zero are dropped, not refilled.
+
+    With ``truncated`` "mask", as TRL's ``mask_truncated_completions`` and DAPO's overlong filtering
+    (arXiv 2503.14476), completions that were cut off count in the baseline and are no data: tokens,
+    completions and problems are counted without them.
+
+    Args:
+        groups: graded rollouts of each problem.
+        estimator: see ``slow.advantages``.
+        aggregation: see ``slow.aggregation``.
+        baseline: over which rollouts of a problem advantages are formed.
+        truncated: "zero" is the matter of ``advantages.with_truncation``.
+        max_tokens: of one completion, at most; read by the aggregation "constant" alone.
+        reward: of a rollout.
+    """
+    rewards = [[reward(rollout) for rollout in group.rollouts] for group in groups]
+    kept: list[list[tuple[Rollout, float]]] = []
+    for group, own in zip(groups, advantages(groups, rewards, estimator, baseline), strict=True):
+        pairs = [
+            (rollout, advantage)
+            for rollout, (advantage, has_signal) in zip(group.rollouts, own, strict=True)
+            if has_signal and (rollout.completion.finished or truncated != "mask")
+        ]
+        if pairs:
+            kept.append(pairs)
+    lengths = [[len(rollout.completion.token_ids) for rollout, _ in pairs] for pairs in kept]
+    weights = token_weights(lengths, aggregation, max_tokens)
+    return [
+        datum(rollout, advantage=advantage, weight=weight)
+        for pairs, own_weights in zip(kept, weights, strict=True)
+        for (rollout, advantage), weight in zip(pairs, own_weights, strict=True)
+    ]
+
+
+def datum(
+    rollout: Rollout,
+    *,
+    advantage: float,
+    weight: float,
+    prompt: Sequence[int] | None = None,
+    teacher_prompt: Sequence[int] | None = None,
+) -> Datum:
+    """A rollout as data, with one advantage and one weight for all tokens that were sampled.
+
+    Args:
+        rollout: with at least one sampled token.
+        advantage: A_i.
+        weight: of each token's loss.
+        prompt: to read in the place of the rollout's own; None: its own.
+        teacher_prompt: see ``Datum``.
+    """
+    completion = rollout.completion
+    read = completion.prompt_ids if prompt is None else tuple(prompt)
+    count = len(completion.token_ids)
+    return Datum(
+        tokens=(*read, *completion.token_ids),
+        mask=(*[False] * len(read), *[True] * count),
+        logprobs=(*[0.0] * len(read), *completion.logprobs),
+        advantages=(*[0.0] * len(read), *[advantage] * count),
+        weights=(*[0.0] * len(read), *[weight] * count),
+        # Under another prompt nobody has sampled it: there is nothing to find again.
+        policy_version=completion.policy_version if prompt is None else None,
+        source=rollout.label,
+        teacher_prompt=None if teacher_prompt is None else tuple(teacher_prompt),
+    )
