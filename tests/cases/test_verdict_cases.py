@@ -68,21 +68,26 @@ def failed(settings: dict[str, Any]) -> FastslowError:
 
 def refused(name: str) -> FastslowError:
     """What ends a batch of two completions of the task's first problems, or reading these."""
-    nothing = Completion((1,), (2,), (-0.5,), "a", True, 0)
     with pytest.raises(FastslowError) as raised:
-        curriculum = Curriculum({"own": create(TaskConfig(name=name), 0, "c.toml")})
-        problems = curriculum.problems("own", "train")[:2]
-        curriculum.problems("own", "validation")
-        with curriculum.isolated():
-            curriculum.demonstrate(problems[0])
-            outcomes = curriculum.grade([(problem, "a") for problem in problems])
-        asks = [Ask(problem, Context(), 0) for problem in problems]
-        rollouts = [
-            Rollout(problem.id, "c", nothing, outcome)
-            for problem, outcome in zip(problems, outcomes, strict=True)
-        ]
-        stop_if_ungraded(asks, rollouts, curriculum.task_of)
+        batch(name)
     return raised.value
+
+
+def batch(name: str) -> None:
+    """What a run does with a task, without a model."""
+    nothing = Completion((1,), (2,), (-0.5,), "a", True, 0)
+    curriculum = Curriculum({"own": create(TaskConfig(name=name), 0, "c.toml")})
+    problems = curriculum.problems("own", "train")[:2]
+    curriculum.problems("own", "validation")
+    with curriculum.isolated():
+        curriculum.demonstrate(problems[0])
+        outcomes = curriculum.grade([(problem, "a") for problem in problems])
+    asks = [Ask(problem, Context(), 0) for problem in problems]
+    rollouts = [
+        Rollout(problem.id, "c", nothing, outcome)
+        for problem, outcome in zip(problems, outcomes, strict=True)
+    ]
+    stop_if_ungraded(asks, rollouts, curriculum.task_of)
 
 
 # --- numbers of other types -----------------------------------------------------------------------
