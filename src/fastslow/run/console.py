@@ -39,7 +39,6 @@ _SHOWN = {
     "entropy": "entropy",
     "kl/base": "kl",
     "grad_norm": "grad",
-    "verdicts/failed": "failed verdicts",
 }
 """The measures of a slow step that are worth a person's eye, in this order."""
 
@@ -247,20 +246,24 @@ def _labelled(name: str, text: str, style: str = "") -> RenderableType:
 
 
 def _measures(row: Mapping[str, Any]) -> str:
-    return "  ".join(f"{name} {_number(row[key])}" for key, name in _SHOWN.items() if key in row)
+    shown = [f"{name} {_number(row[key])}" for key, name in _SHOWN.items() if key in row]
+    return "  ".join(shown + _failed(row))
 
 
 def _accuracy(row: Mapping[str, Any]) -> str:
     place = " ".join(one_line(str(row[key])) for key in ("task", "split") if key in row)
     accuracy, problems = _number(row["accuracy"]), _counted(row["n"], "problem")
-    failed = row.get("verdicts/failed")
-    ending = f", {_counted(failed, 'verdict')} failed" if failed else ""
-    return f"accuracy {accuracy} with {row['context']} context ({place}, {problems}{ending})"
+    counts = ", ".join([place, problems, *_failed(row)])
+    return f"accuracy {accuracy} with {row['context']} context ({counts})"
+
+
+def _failed(row: Mapping[str, Any]) -> list[str]:
+    """How many verdicts failed, where some did."""
+    failed = row.get("verdicts/failed", 0)
+    return [f"{_counted(failed, 'verdict')} failed"] if failed else []
 
 
 def _number(value: float) -> str:
-    if isinstance(value, int):
-        return str(value)
     return f"{value:.3f}" if value == 0 or 0.01 <= abs(value) < 1000 else f"{value:.2e}"
 
 

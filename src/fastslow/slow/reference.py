@@ -26,7 +26,7 @@ def kl_to_reference(
     How the KL term enters the paper's loss is not stated.
     """
     difference = reference_logprobs - logprobs
-    log_ratio = (logprobs - behaviour_logprobs).clamp(max=min(math.log(cap), _LARGEST))
+    log_ratio = (logprobs - behaviour_logprobs).clamp(max=min(math.log(cap), _LARGEST - _NEAR))
     ratio = log_ratio.exp()
     near = ratio * (torch.expm1(difference.clamp(max=_NEAR)) - difference)
     far = (log_ratio + difference).clamp(max=_LARGEST).exp() - ratio * (1 + difference)

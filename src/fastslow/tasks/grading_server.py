@@ -125,6 +125,7 @@ def _kind(found: object) -> str:
 def _failed(error: BaseException) -> dict[str, Any]:
     exited = isinstance(error, SystemExit)
     what = "called sys.exit" if exited else f"raised {type(error).__name__}: {_told(error)}"
+    what = what.removesuffix(": ")
     return {"failed": f"it {what}", "trace": _trace()}
 
 

@@ -125,11 +125,18 @@ class Jsonl(Task):
 
 
 def _labels(paths: Collection[Path]) -> dict[Path, str]:
-    """The names of some files, or as many of the last parts of their paths as tell them apart."""
+    """The name of each file, or as many of the last parts of its path as tell it from the others.
+
+    No more of the path: ids, and with them the seeds of rollouts, must not depend on the place.
+    """
+    return {path: _label(path, [other for other in paths if other != path]) for path in paths}
+
+
+def _label(path: Path, others: Sequence[Path]) -> str:
     count = 1
-    while len({path.parts[-count:] for path in paths}) < len(paths):
+    while any(other.parts[-count:] == path.parts[-count:] for other in others):
         count += 1
-    return {path: "/".join(path.parts[-count:]) for path in paths}
+    return "/".join(path.parts[-count:])
 
 
 def _value(row: dict[str, Any], key: str, where: str) -> str:
