@@ -23,7 +23,18 @@ from fastslow.models import load_model
 from fastslow.policy.local import LocalPolicy
 from fastslow.policy.protocol import SampleRequest
 from fastslow.seeding import derive_seed
-from fastslow.types import Completion, Context, Datum, Demonstration
+from fastslow.slow.advantages import has_signal
+from fastslow.slow.registry import create
+from fastslow.types import (
+    Completion,
+    Context,
+    Datum,
+    Demonstration,
+    Group,
+    Problem,
+    Rollout,
+    Verdict,
+)
 
 RESULTS = Path(__file__).parent / "results"
 MODEL = "smollm2-135m"
@@ -210,6 +221,7 @@ class Step:
         verify: Callable[[int, str], bool] | None = None,
     ) -> None:
         self._policy = policy
+        self._learner = create(SlowConfig(), shape.max_tokens, "benchmark")
         self._shape = shape
         self._verify = verify
         self._prompts = [
@@ -233,7 +245,9 @@ class Step:
         completions = self.sample()
         sampled = time.perf_counter()
         data = self._data(completions)
-        measures = self._policy.update(data, self._learner.loss) if data else {"tokens/trained": 0.0}
+        measures = (
+            self._policy.update(data, self._learner.loss) if data else {"tokens/trained": 0.0}
+        )
         self._policy.publish()
         done = time.perf_counter()
         tokens = [len(c.token_ids) for some in completions for c in some]
@@ -261,28 +275,17 @@ class Step:
         ]
 
     def _data(self, completions: Sequence[Sequence[Completion]]) -> list[Datum]:
-        data: list[Datum] = []
-        self.kept = 0
-        for number, group in enumerate(completions):
-            if self._verify is None:
-                rewards = [float(i % 2) for i in range(len(group))]
-            else:
-                rewards = [float(self._verify(number, c.text)) for c in group]
-            spread = statistics.pstdev(rewards)
-            if not spread:
-                continue
-            self.kept += 1
-            mean = statistics.fmean(rewards)
-            tokens = sum(len(c.token_ids) for c in group)
-            data += [
-                Datum(
-                    prompt_ids=c.prompt_ids,
-                    token_ids=c.token_ids,
-                    logprobs=c.logprobs,
-                    advantage=(reward - mean) / spread,
-                    weight=1 / (tokens * len(completions)),
-                    policy_version=c.policy_version,
-                )
-                for c, reward in zip(group, rewards, strict=True)
+        groups = []
+        for number, some in enumerate(completions):
+            problem = Problem(str(number), "")
+            rewards = [
+                float(i % 2 if self._verify is None else self._verify(number, c.text))
+                for i, c in enumerate(some)
             ]
-        return data
+            rollouts = tuple(
+                Rollout(problem.id, "", completion, Verdict(reward))
+                for completion, reward in zip(some, rewards, strict=True)
+            )
+            groups.append(Group(problem, rollouts))
+        self.kept = sum(map(has_signal, groups))
+        return self._learner.data(groups, (), self._policy)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from one_turn import advantage_of, prompt_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,9 +31,9 @@ from fastslow.run.state import LoopState
 from fastslow.seeding import derive_seed
 from fastslow.session import Session
 from fastslow.slow.anomalies import AnomalyError
-from fastslow.tasks.protocol import Task
 from fastslow.slow.learner import Loss
 from fastslow.slow.registry import create
+from fastslow.tasks.protocol import Task
 from fastslow.types import (
     Candidate,
     Completion,
@@ -47,6 +46,7 @@ from fastslow.types import (
     Split,
     Verdict,
 )
+from one_turn import advantage_of, prompt_of
 
 SEED_CONTEXT = Context("Answer.")
 

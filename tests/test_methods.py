@@ -115,7 +115,9 @@ def test_a_run_is_evaluated_on_other_tasks(fst: RunResult, task: str) -> None:
 def test_distilling_trains_on_what_is_said_without_a_context(
     tiny_model_dir: Path, task: str, tmp_path: Path
 ) -> None:
-    result = train(tiny_config(tiny_model_dir, task, tmp_path, slow={"algorithm": "distill"}), console=False)
+    result = train(
+        tiny_config(tiny_model_dir, task, tmp_path, slow={"algorithm": "distill"}), console=False
+    )
     rows = [row for row in result.metrics() if row["phase"] == "slow"]
     assert len(rows) == 4
     for row in rows:

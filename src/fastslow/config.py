@@ -241,8 +241,8 @@ class SlowConfig(Section):
     model_config = ConfigDict(extra="allow")
 
     algorithm: str = "cispo"
-    """The slow learner: cispo, grpo, dapo, dr_grpo, gspo, reinforce, sft, distill, or one of your
-    own (see ``slow.base``)."""
+    """The slow learner: cispo, grpo, dapo, dr_grpo, gspo, reinforce, sft, distill, opd, or one of
+    your own (see ``slow.base``)."""
     problems: Positive = 32
     """P, problems in one batch."""
     group: Annotated[int, Field(ge=2)] = 8
@@ -255,7 +255,8 @@ class SlowConfig(Section):
     trained on like others. mask: their rewards count in the baseline, but no gradient is taken on
     them (TRL's ``mask_truncated_completions``). zero: their reward is 0, in ``reward/mean`` as
     well; rollouts keep the verifier's score. ``truncated/fraction`` is their share of a batch.
-    Learners that learn from no reward, sft and distill, pass over "mask"."""
+    sft, distill and opd learn from no advantage of ours and pass over
+    "mask"."""
     lr: Annotated[float, Field(gt=0)] = 1e-6
     warmup: NonNegative = 10
     """Steps over which the learning rate rises linearly from 0."""

@@ -35,6 +35,7 @@ from fastslow.seeding import derive_seed
 from fastslow.session import Session
 from fastslow.slow import registry as slow_registry
 from fastslow.slow.base import SlowLearner
+from fastslow.slow.opd import check_teacher
 from fastslow.tasks import registry
 from fastslow.types import Candidate, Context, Demonstration, Population
 
@@ -92,6 +93,7 @@ def train(
     path = config.log.folder / config.run_name
     refuse_used(path)  # told now, not after the model was loaded
     policy = build_policy(config, trainable=config.uses_slow)
+    give_teacher(learner, config, policy)
     reflector = _reflector(config, policy, reflect)
     with RunFolder.create(path, config) as folder:
         optimizer = _optimizer(config, reflector, folder)
@@ -129,6 +131,7 @@ def resume(
         stages = build_stages(config, curriculum, str(folder.path / CONFIG))
         learner = build_learner(config, str(folder.path / CONFIG))
         policy = build_policy(config, trainable=config.uses_slow)
+        give_teacher(learner, config, policy)
         optimizer = _optimizer(config, _reflector(config, policy, reflect), folder)
         folder.rewind(saved)
         if saved is not None:
@@ -247,6 +250,15 @@ def build_learner(config: RunConfig, source: str) -> SlowLearner | None:
     """The slow learner of a run, if its weights learn. Raises: InputError."""
     learner = slow_registry.create(config.slow, config.policy.max_tokens, source)
     return learner if config.uses_slow else None
+
+
+def give_teacher(learner: SlowLearner | None, config: RunConfig, policy: Policy) -> None:
+    """Open the model that a learner asks, if it asks one. Raises: InputError."""
+    if learner is None or learner.teacher_model is None:
+        return
+    named = config.model_copy(update={"model": learner.teacher_model})
+    learner.teacher = build_policy(named, trainable=False)
+    check_teacher(learner.teacher, policy)
 
 
 def build_policy(config: RunConfig, *, trainable: bool) -> Policy:

@@ -13,7 +13,6 @@ from transformers import PreTrainedModel
 
 import fastslow
 from architectures import build_architecture
-from one_turn import one_turn
 from fastslow.config import PolicyConfig, SlowConfig
 from fastslow.engine.base import TokenSequence
 from fastslow.engine.select import choose_engine
@@ -22,6 +21,7 @@ from fastslow.models import load_model
 from fastslow.policy.local import LocalPolicy
 from fastslow.policy.protocol import SampleRequest
 from fastslow.slow.registry import create
+from one_turn import one_turn
 
 CISPO = create(SlowConfig(), 64, "test").loss
 SEQUENCE = TokenSequence.of([5, 6, 7, 8, 9], [10, 11, 12])
@@ -104,7 +104,9 @@ def trained(folder: Path, updates: int, **slow: Any) -> LocalPolicy:
     for _ in range(updates):
         (completions,) = policy.sample([SampleRequest(prompt, (1, 2, 3, 4))])
         data = [
-            one_turn(c.prompt_ids, c.token_ids, c.logprobs, (-1.0) ** place, 1 / 32, c.policy_version)
+            one_turn(
+                c.prompt_ids, c.token_ids, c.logprobs, (-1.0) ** place, 1 / 32, c.policy_version
+            )
             for place, c in enumerate(completions)
         ]
         policy.update(data, CISPO)

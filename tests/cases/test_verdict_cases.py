@@ -19,7 +19,7 @@ from fastslow.errors import FastslowError, InputError, RunError
 from fastslow.rollouts import Ask, stop_if_ungraded
 from fastslow.run.jsonl import read_lines
 from fastslow.run.rollouts import read_rollouts
-from fastslow.slow.losses import kl_to_reference
+from fastslow.slow.reference import kl_to_reference
 from fastslow.tasks import Task, create
 from fastslow.tasks.grading import Graders
 from fastslow.training import train

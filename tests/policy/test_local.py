@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from one_turn import one_turn
 from torch import Tensor
 
 from fastslow.config import PolicyConfig, SlowConfig
@@ -19,6 +18,7 @@ from fastslow.policy.local import LocalPolicy, choose_device
 from fastslow.policy.protocol import Policy, SampleRequest
 from fastslow.slow.registry import create
 from fastslow.types import Completion, Context, Datum, Demonstration
+from one_turn import one_turn
 
 CONTEXT = Context("Be brief.", (Demonstration("1+1?", "2"),))
 LORA = {"rank": 4, "alpha": 8.0}
@@ -251,7 +251,10 @@ def test_an_update_raises_what_was_rewarded(open_policy: Open) -> None:
     policy = open_policy()
     good, *others = rollouts(policy)
     before = logprobs(policy, [good]).sum()
-    policy.update([one_turn(good.prompt_ids, good.token_ids, good.logprobs, 1.0, 1 / 8, good.policy_version)], CISPO)
+    policy.update(
+        [one_turn(good.prompt_ids, good.token_ids, good.logprobs, 1.0, 1 / 8, good.policy_version)],
+        CISPO,
+    )
     assert logprobs(policy, [good]).sum() > before + 0.1
     assert others
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from one_turn import one_turn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fastslow.config import PolicyConfig, SlowConfig
@@ -17,6 +16,7 @@ from fastslow.policy.memory import in_parts
 from fastslow.policy.protocol import SampleRequest
 from fastslow.slow.registry import create
 from fastslow.types import Context
+from one_turn import one_turn
 
 TOO_MUCH = 2**62
 

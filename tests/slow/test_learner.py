@@ -9,14 +9,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from one_turn import (
-    advantage_of,
-    completion_of,
-    logprobs_of,
-    one_turn,
-    prompt_of,
-    weight_of,
-)
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from fastslow.config import SlowConfig
@@ -29,6 +21,14 @@ from fastslow.slow.anomalies import AnomalyError, MismatchError
 from fastslow.slow.learner import Learner, Reference
 from fastslow.slow.registry import create
 from fastslow.types import Datum
+from one_turn import (
+    advantage_of,
+    completion_of,
+    logprobs_of,
+    one_turn,
+    prompt_of,
+    weight_of,
+)
 
 TEMPERATURE = 0.7
 CONTEXT = list(range(10, 30))
@@ -430,9 +430,7 @@ def test_a_mismatch_is_warned_of_and_then_refused(
         assert caught.value.rollouts == ("rollout 3",)
         assert all(torch.equal(before[name], value) for name, value in parameters(model).items())
         return
-    assert learner.update(data, CISPO, VERSION)["logprob/mismatch"] == pytest.approx(
-        nats, abs=0.3
-    )
+    assert learner.update(data, CISPO, VERSION)["logprob/mismatch"] == pytest.approx(nats, abs=0.3)
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == (outcome == "warned")
     assert all("in 1 of 6 rollouts: rollout 3" in line for line in told)

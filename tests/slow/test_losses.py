@@ -1,182 +1,214 @@
-"""Losses against TRL's own code, verl's formula and exact expectations."""
+"""Losses of the slow learners against TRL's own code, verl's formula and closed forms."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor
 
-from fastslow.slow.advantages import group_advantages, training_data
-from fastslow.slow.losses import LOSSES, cispo, kl_to_reference
-from fastslow.types import Completion, Group, Problem, Rollout, Verdict
+from fastslow.config import SlowConfig
+from fastslow.errors import InputError
+from fastslow.policy.protocol import Policy
+from fastslow.slow.base import LossInputs, SlowLearner
+from fastslow.slow.coefficients import coefficients
+from fastslow.slow.opd import check_teacher
+from fastslow.slow.registry import create
+from fastslow.types import Completion, Context, Datum, Group, Problem, Rollout, Verdict
 
+MAX_TOKENS = 12
 CAP = 4.0
 
 
-def random_tokens(seed: int, drift: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Log-probabilities of the policy, of the behaviour and of a reference, and advantages; [5, 8].
+def learner(algorithm: str, shared: dict[str, Any] | None = None, **options: Any) -> SlowLearner:
+    """A slow learner with some of its own options, and some of those that all share."""
+    config = SlowConfig(algorithm=algorithm, **{algorithm: options}, **(shared or {}))
+    return create(config, MAX_TOKENS, "test")
 
-    The logarithm of the ratio has the standard deviation ``drift``.
-    """
+
+def groups_of(seed: int, drift: float) -> tuple[list[Group], list[Tensor]]:
+    """Two problems with five rollouts of unequal lengths each, some cut off, and log pi_theta of
+    every rollout's tokens. The logarithm of the ratio has the standard deviation ``drift``."""
     generator = torch.Generator().manual_seed(seed)
+    groups, logprobs = [], []
+    for name, rewards in (("a", [1.0, 0.0, 0.25, 0.5, 0.0]), ("b", [0.0, 0.0, 1.0, 1.0, 0.75])):
+        rollouts = []
+        for number, reward in enumerate(rewards):
+            length = int(torch.randint(1, MAX_TOKENS + 1, (), generator=generator))
+            policy, noise = torch.randn(2, length, generator=generator, dtype=torch.float64)
+            policy = -policy.abs() - 0.01
+            behaviour = (policy - drift * noise).tolist()
+            completion = Completion(
+                (7, number), tuple(range(length)), tuple(behaviour), "", number != 1, 0
+            )
+            rollouts.append(Rollout(name, "c", completion, Verdict(reward)))
+            logprobs.append(policy)
+        groups.append(Group(Problem(name, "?"), tuple(rollouts)))
+    return groups, logprobs
 
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
 
-    logprobs = -normal(5, 8).abs() - 0.01
-    behaviour = logprobs - drift * normal(5, 8)
-    reference = logprobs + 0.5 * normal(5, 8)
-    return logprobs, behaviour, reference, normal(5)
+def data_of(learner: SlowLearner, groups: Sequence[Group]) -> list[Datum]:
+    return learner.data(groups, (), cast(Policy, None))
+
+
+def sampled(values: Sequence[float], datum: Datum) -> Tensor:
+    return torch.tensor([values[n] for n in datum.scored], dtype=torch.float64)
 
 
 def ours(
-    logprobs: Tensor, behaviour: Tensor, advantages: Tensor, **options: Any
-) -> tuple[Tensor, Tensor]:
-    """The summed loss and its gradient with respect to the log-probabilities."""
-    leaf = logprobs.clone().requires_grad_()
-    per_token = advantages[:, None].expand_as(leaf)
-    loss = cispo(leaf.flatten(), behaviour.flatten(), per_token.flatten(), cap=CAP).sum()
-    if options:
-        kl = kl_to_reference(
-            leaf.flatten(), behaviour.flatten(), options["reference"].flatten(), cap=options["cap"]
-        )
-        loss = loss + options["beta"] * kl.sum()
+    learner: SlowLearner, data: Sequence[Datum], logprobs: Sequence[Tensor]
+) -> tuple[float, list[Tensor]]:
+    """The weighted sum of the losses of all data, and its gradient for each datum's tokens."""
+    leaves = [row.clone().requires_grad_() for row in logprobs]
+    inputs = LossInputs(
+        torch.cat(leaves),
+        torch.cat([sampled(d.logprobs, d) for d in data]),
+        torch.cat([sampled(d.advantages, d) for d in data]),
+        torch.cat([torch.full((len(d.scored),), n) for n, d in enumerate(data)]),
+    )
+    weights = torch.cat([sampled(d.weights, d) for d in data])
+    loss = (weights * learner.loss(inputs)).sum()
     loss.backward()
-    assert leaf.grad is not None
-    return loss.detach(), leaf.grad
+    return loss.item(), [leaf.grad for leaf in leaves if leaf.grad is not None]
 
 
 def trl_s(
-    logprobs: Tensor,
-    behaviour: Tensor,
-    advantages: Tensor,
-    reference: Tensor | None = None,
-    beta: float = 0.0,
-    mask: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """What GRPOTrainer._compute_loss makes of the same log-probabilities with loss_type="cispo".
+    data: Sequence[Datum],
+    logprobs: Sequence[Tensor],
+    loss_type: str,
+    level: str = "token",
+    low: float = 0.2,
+    high: float = 0.2,
+) -> tuple[float, list[Tensor]]:
+    """What GRPOTrainer._compute_loss makes of the same tokens and advantages.
 
-    It runs on a stand-in for the trainer that gives these log-probabilities instead of a model's
-    and counts one item in the batch, so that the loss is a sum; with a mask, [5, 8], it counts the
-    items that the mask lets through, as TRL does, so that the loss is their mean.
+    It runs on a stand-in for the trainer that gives these log-probabilities instead of a model's,
+    padded on the right; the tokens that its mask lets through are the items of the batch.
     """
     from trl import GRPOTrainer
 
-    leaf = logprobs.clone().requires_grad_()
-    ones = torch.ones(leaf.shape, dtype=torch.long)
+    leaves = [row.clone().requires_grad_() for row in logprobs]
+    pad = torch.nn.utils.rnn.pad_sequence
+    policy = pad(leaves, batch_first=True, padding_value=-1.0)
+    behaviour = pad([sampled(d.logprobs, d) for d in data], batch_first=True, padding_value=-1.0)
+    mask = pad([torch.ones(len(row), dtype=torch.long) for row in leaves], batch_first=True)
     model = torch.nn.Identity().eval()
     trainer = SimpleNamespace(
         model=model,
-        loss_type="cispo",
-        epsilon_high=CAP,
-        importance_sampling_level="token",
-        beta=beta,
-        args=SimpleNamespace(use_bias_correction_kl=True),
+        loss_type=loss_type,
+        epsilon_low=low,
+        epsilon_high=high,
+        importance_sampling_level=level,
+        beta=0.0,
+        args=SimpleNamespace(use_bias_correction_kl=True, delta=None),
+        max_completion_length=MAX_TOKENS,
         top_entropy_quantile=1.0,
         off_policy_mask_threshold=None,
         aux_loss_enabled=False,
         use_vllm=False,
         _entropy_bonus_enabled=False,
-        _get_per_token_logps_and_entropies=lambda *_, **__: (leaf, torch.zeros_like(leaf), None),
+        _get_per_token_logps_and_entropies=lambda *_, **__: (
+            policy,
+            torch.zeros_like(policy),
+            None,
+        ),
         accelerator=SimpleNamespace(
             num_processes=1, gather=lambda x: x, reduce=lambda x, reduction: x
         ),
         _metrics=defaultdict(lambda: defaultdict(list)),
     )
     inputs = {
-        "prompt_ids": ones[:, :1],
-        "prompt_mask": ones[:, :1],
-        "completion_ids": ones,
-        "completion_mask": ones if mask is None else mask,
-        "advantages": advantages,
+        "prompt_ids": mask[:, :1],
+        "prompt_mask": mask[:, :1],
+        "completion_ids": mask,
+        "completion_mask": mask,
+        "advantages": torch.stack([sampled(d.advantages, d)[0] for d in data]),
         "old_per_token_logps": behaviour,
-        "num_items_in_batch": torch.tensor(1.0) if mask is None else mask.sum(),
+        "num_items_in_batch": mask.sum(),
     }
-    if reference is not None:
-        inputs["ref_per_token_logps"] = reference
     loss = GRPOTrainer._compute_loss(trainer, model, inputs)
     loss.backward()
-    assert leaf.grad is not None
-    return loss.detach(), leaf.grad
+    return loss.item(), [leaf.grad for leaf in leaves if leaf.grad is not None]
 
 
-def assert_same(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> None:
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+def assert_same(found: tuple[float, list[Tensor]], expected: tuple[float, list[Tensor]]) -> None:
+    assert found[0] == pytest.approx(expected[0], rel=1e-10, abs=1e-12)
+    for a, b in zip(found[1], expected[1], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("drift", [0.0, 0.1, 2.0])
-@pytest.mark.parametrize("seed", range(3))
-def test_cispo_is_trl_s(seed: int, drift: float) -> None:
-    logprobs, behaviour, _, advantages = random_tokens(seed, drift)
-    above = int(((logprobs - behaviour).exp() > CAP).sum())
-    assert (above > 0) == (drift == 2.0)
-    assert_same(ours(logprobs, behaviour, advantages), trl_s(logprobs, behaviour, advantages))
+TRL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    # TRL averages CISPO over tokens; the paper over problems, which is our default.
+    "cispo": ({"aggregation": "token"}, {"loss_type": "cispo", "high": CAP}),
+    "grpo": ({}, {"loss_type": "grpo"}),
+    "dapo": ({"overlong": 0.0}, {"loss_type": "dapo", "high": 0.28}),
+    "dr_grpo": ({}, {"loss_type": "dr_grpo"}),
+    "gspo": ({}, {"loss_type": "grpo", "level": "sequence", "low": 3e-4, "high": 4e-4}),
+}
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_the_kl_term_is_trl_s_with_bias_correction(seed: int) -> None:
-    """TRL's use_bias_correction_kl multiplies k3 by the ratio as we do, but knows no cap."""
-    logprobs, behaviour, reference, advantages = random_tokens(seed, 0.8)
-    found = ours(logprobs, behaviour, advantages, reference=reference, beta=0.3, cap=torch.inf)
-    assert_same(found, trl_s(logprobs, behaviour, advantages, reference, beta=0.3))
+@pytest.mark.parametrize("truncated", ["keep", "mask"])
+@pytest.mark.parametrize("drift", [0.0, 1e-3, 0.3, 2.0])
+@pytest.mark.parametrize("name", TRL)
+def test_losses_are_trl_s(name: str, drift: float, truncated: str) -> None:
+    """Value and gradient, with the learner's own aggregation. With "mask" TRL's tokens of cut off
+    completions leave the loss and its count, and advantages stay as they are."""
+    options, theirs = TRL[name]
+    groups, logprobs = groups_of(3, drift)
+    this = learner(name, {"truncated": truncated}, **options)
+    data = data_of(this, groups)
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    if truncated == "mask":
+        logprobs = [row for row, r in zip(logprobs, rollouts, strict=True) if r.completion.finished]
+    assert_same(ours(this, data, logprobs), trl_s(data, logprobs, **theirs))
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_masked_completions_are_trl_s(seed: int) -> None:
-    """TRL's mask_truncated_completions takes their tokens out of the loss and of its count, and
-    leaves the advantages as they are."""
-    logprobs, behaviour, _, _ = random_tokens(seed, 0.5)
-    rewards = [1.0, 0.0, 0.25, 0.5, 0.0]
-    finished = [True, False, True, False, True]
-    rollouts = tuple(
-        Rollout(
-            "p",
-            "c",
-            Completion((1,), tuple(range(8)), tuple(old.tolist()), "", whole, 0),
-            Verdict(reward),
-        )
-        for old, whole, reward in zip(behaviour, finished, rewards, strict=True)
+def test_the_settings_above_reach_bounds_on_both_sides() -> None:
+    groups, logprobs = groups_of(3, 2.0)
+    data = data_of(learner("cispo"), groups)
+    ratios = torch.cat(
+        [(row - sampled(d.logprobs, d)).exp() for d, row in zip(data, logprobs, strict=True)]
     )
-    data = training_data([Group(Problem("p", "?"), rollouts)], truncated="mask")
-    leaf = logprobs.clone().requires_grad_()
-    losses = [
-        datum.weight
-        * cispo(
-            row,
-            torch.tensor(datum.logprobs, dtype=row.dtype),
-            torch.tensor(datum.advantage, dtype=row.dtype),
-            cap=CAP,
-        )
-        for datum, row in zip(data, leaf[finished], strict=True)
-    ]
-    loss = torch.cat(losses).sum()
-    loss.backward()
-    assert leaf.grad is not None
-    advantages = torch.tensor(group_advantages(rewards), dtype=torch.float64)
-    mask = torch.tensor(finished)[:, None].expand(5, 8).long()
-    assert_same((loss.detach(), leaf.grad), trl_s(logprobs, behaviour, advantages, mask=mask))
+    assert (ratios > CAP).any()
+    assert (ratios < 0.8).any()
+    assert ((ratios > 1.2) & (ratios < 1.28)).any() or (ratios > 1.28).any()
 
 
-@pytest.mark.parametrize("drift", [0.0, 0.1, 2.0])
+@pytest.mark.parametrize("drift", [0.0, 0.3, 2.0])
 def test_cispo_is_verl_s_where_its_bounds_say_the_same(drift: float) -> None:
     """verl: -sg(clamp(rho, 1 - low, 1 + high)) * A * log pi. At low = 1, high = 3 the bounds are
     [0, 4], and a ratio is never negative: that is our absolute cap of 4."""
-    logprobs, behaviour, _, advantages = random_tokens(7, drift)
-    leaf = logprobs.clone().requires_grad_()
-    ratio = torch.exp(leaf - behaviour).clamp(1 - 1.0, 1 + 3.0).detach()
-    loss = (-ratio * advantages[:, None] * leaf).sum()
+    groups, logprobs = groups_of(7, drift)
+    this = learner("cispo")
+    data = data_of(this, groups)
+    leaves = [row.clone().requires_grad_() for row in logprobs]
+    loss = torch.stack(
+        [
+            (
+                sampled(d.weights, d)
+                * -torch.exp(leaf - sampled(d.logprobs, d)).clamp(1 - 1.0, 1 + 3.0).detach()
+                * sampled(d.advantages, d)
+                * leaf
+            ).sum()
+            for d, leaf in zip(data, leaves, strict=True)
+        ]
+    ).sum()
     loss.backward()
-    assert leaf.grad is not None
-    assert_same(ours(logprobs, behaviour, advantages), (loss.detach(), leaf.grad))
+    expected = loss.item(), [leaf.grad for leaf in leaves if leaf.grad is not None]
+    assert_same(ours(this, data, logprobs), expected)
+
+
+def inputs_of(logprobs: Tensor, behaviour: Tensor, advantages: list[float]) -> LossInputs:
+    owners = torch.arange(len(logprobs))
+    return LossInputs(logprobs, behaviour, torch.tensor(advantages), owners)
 
 
 def test_the_cap_is_absolute_and_no_token_loses_its_gradient() -> None:
     logprobs = torch.full((4,), -1.0, requires_grad=True)
     behaviour = logprobs.detach() - torch.tensor([0.01, 3.9, 4.1, 100.0]).log()
-    losses = cispo(logprobs, behaviour, torch.tensor([1.0, 1.0, 1.0, -1.0]), cap=CAP)
+    losses = learner("cispo").loss(inputs_of(logprobs, behaviour, [1.0, 1.0, 1.0, -1.0]))
     losses.sum().backward()
     expected = torch.tensor([0.01, 3.9, 4.0, -4.0])
     torch.testing.assert_close(losses.detach(), expected)
@@ -184,96 +216,136 @@ def test_the_cap_is_absolute_and_no_token_loses_its_gradient() -> None:
     torch.testing.assert_close(logprobs.grad, -expected)
 
 
-def test_the_loss_s_name_is_the_configuration_s() -> None:
-    assert LOSSES["cispo"] is cispo
-
-
-# --- the KL term, on a vocabulary small enough to be enumerated ---------------------------------
-
-
-def distributions(seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits of a policy, and log-probabilities of a reference and of a behaviour policy."""
-    generator = torch.Generator().manual_seed(seed)
-    logits, reference, behaviour = torch.randn(3, 12, generator=generator, dtype=torch.float64)
-    return logits, reference.log_softmax(-1), behaviour.log_softmax(-1)
-
-
 @pytest.mark.parametrize("on_policy", [True, False])
-@pytest.mark.parametrize("seed", range(4))
-def test_the_expectation_and_its_gradient_are_the_exact_kl_s(seed: int, on_policy: bool) -> None:
-    logits, reference, behaviour = distributions(seed)
-    if on_policy:
-        behaviour = logits.log_softmax(-1)
-    values, gradients = [], []
-    for exact in (True, False):
-        leaf = logits.clone().requires_grad_()
-        policy = leaf.log_softmax(-1)
-        if exact:
-            value = (policy.exp() * (policy - reference)).sum()
-        else:
-            estimates = kl_to_reference(policy, behaviour, reference, cap=torch.inf)
-            value = (behaviour.exp() * estimates).sum()
-        value.backward()
-        assert leaf.grad is not None
-        values.append(value.detach())
-        gradients.append(leaf.grad)
-    torch.testing.assert_close(values[0], values[1], rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-10, atol=1e-10)
+def test_reinforce_has_the_gradient_of_the_expected_reward(on_policy: bool) -> None:
+    """Of one token out of twelve, over all of which the behaviour policy's mean is taken."""
+    generator = torch.Generator().manual_seed(0)
+    logits, other, rewards = torch.randn(3, 12, generator=generator, dtype=torch.float64)
+    exact = logits.clone().requires_grad_()
+    (-(exact.softmax(-1) * rewards).sum()).backward()
+    leaf = logits.clone().requires_grad_()
+    policy = leaf.log_softmax(-1)
+    behaviour = policy.detach() if on_policy else other.log_softmax(-1)
+    inputs = LossInputs(policy, behaviour, rewards, torch.arange(12))
+    (behaviour.exp() * learner("reinforce").loss(inputs)).sum().backward()
+    torch.testing.assert_close(leaf.grad, exact.grad, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_the_kl_term_is_never_negative_and_zero_only_at_the_reference(seed: int) -> None:
-    logits, reference, behaviour = distributions(seed)
-    policy = logits.log_softmax(-1)
-    assert (kl_to_reference(policy, behaviour, reference, cap=CAP) > 0).all()
-    at_reference = reference.clone().requires_grad_()
-    estimates = kl_to_reference(at_reference, behaviour, reference, cap=CAP)
-    estimates.sum().backward()
-    assert estimates.tolist() == [0.0] * 12
-    assert at_reference.grad is not None
-    assert at_reference.grad.abs().max() == 0
+def test_reinforce_sums_over_a_completion_and_averages_over_completions() -> None:
+    groups, _ = groups_of(3, 0.0)
+    data = data_of(learner("reinforce"), groups)
+    assert {weight for d in data for weight in sampled(d.weights, d).tolist()} == {0.1}
+    rewards = [r.reward for r in groups[0].rollouts]
+    for own, (place, reward) in zip(data, enumerate(rewards), strict=False):
+        others = [r for n, r in enumerate(rewards) if n != place]
+        assert sampled(own.advantages, own)[0] == pytest.approx(reward - sum(others) / 4)
 
 
-def test_the_cap_bounds_the_ratio_of_the_kl_term() -> None:
-    policy, reference = torch.tensor([-1.0]), torch.tensor([-2.0])
-    k3 = torch.exp(torch.tensor([-1.0])) + 1 - 1
-    found = kl_to_reference(policy, policy - 10, reference, cap=CAP)
-    torch.testing.assert_close(found, CAP * k3)
-
-
-@pytest.mark.parametrize("cap", [CAP, torch.inf])
-def test_the_kl_term_is_finite_for_all_finite_log_probabilities(cap: float) -> None:
-    points = [-1e4, -1000.0, -300.0, -95.0, -41.0, -21.0, -19.0, -2.0, -1e-3, 0.0]
-    policy, behaviour, reference = map(
-        torch.Tensor.flatten, torch.meshgrid(*[torch.tensor(points)] * 3, indexing="ij")
+def test_dapo_takes_up_to_one_off_the_reward_of_long_completions() -> None:
+    """Of 12 tokens the last half is the buffer: a completion of 9 loses a half."""
+    lengths = [3, 6, 9, 12]
+    rollouts = tuple(
+        Rollout("a", "c", Completion((1,), (1,) * n, (-1.0,) * n, "", True, 0), Verdict(1.0))
+        for n in lengths
     )
-    leaf = policy.clone().requires_grad_()
-    values = kl_to_reference(leaf, behaviour, reference, cap=cap)
-    values.sum().backward()
-    assert leaf.grad is not None
-    assert values.isfinite().all()
-    assert leaf.grad.isfinite().all()
-    assert (values >= -1e-4).all()
+    groups = [Group(Problem("a", "?"), rollouts)]
+    assert data_of(learner("dapo", overlong=0.0), groups) == []
+    data = data_of(learner("dapo", overlong=0.5, advantage="centred"), groups)
+    expected = [r - (1 + 1 + 0.5 + 0) / 4 for r in (1, 1, 0.5, 0)]
+    found = [float(sampled(d.advantages, d)[0]) for d in data]
+    assert found == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("distance", [0.0, 0.5, 5.0, 19.9, 20.1, 40.0])
-def test_the_kl_term_has_its_value_and_gradient_on_both_sides_of_the_switch(
-    distance: float,
-) -> None:
-    for behind in (-1.0, 0.0, 3.0):  # the behaviour below, at and above the policy; one is capped
-        policy = torch.tensor([-45.0], dtype=torch.float64, requires_grad=True)
-        behaviour, reference = policy.detach() - behind, policy.detach() + distance
-        kl_to_reference(policy, behaviour, reference, cap=CAP).sum().backward()
-        plain = policy.detach().clone().requires_grad_()
-        ratio = (plain - behaviour).exp().clamp(max=CAP)
-        (ratio * ((reference - plain).exp() - (reference - plain) - 1)).sum().backward()
-        torch.testing.assert_close(policy.grad, plain.grad, rtol=1e-6, atol=1e-12)
+class Encoder:
+    """A policy that encodes a context as the number of its words."""
+
+    window, max_tokens = 40, 12
+
+    def encode(self, context: Context, question: str) -> tuple[int, ...]:
+        return (*range(len(context.instructions.split())), 99)
 
 
-def test_a_token_the_policy_came_to_avoid_does_not_explode() -> None:
-    policy = torch.tensor([-40.0], requires_grad=True)
-    value = kl_to_reference(policy, torch.tensor([-1.0]), torch.tensor([-1.0]), cap=CAP)
-    value.sum().backward()
-    assert policy.grad is not None
-    assert 0 <= value.item() <= 1.01
-    assert abs(policy.grad.item()) < 1.01
+@pytest.mark.parametrize("under_context", [True, False])
+def test_sft_is_the_cross_entropy_of_right_answers(under_context: bool) -> None:
+    groups, logprobs = groups_of(3, 0.5)
+    this = learner("sft", under_context=under_context)
+    data = this.data(groups, (), cast(Policy, Encoder()))
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    right = [n for n, rollout in enumerate(rollouts) if rollout.reward == 1]
+    assert len(right) == 3
+    chosen = [logprobs[n] for n in right]
+    found = ours(this, data, chosen)
+    assert found[0] == pytest.approx(-torch.cat(chosen).mean().item())
+    for datum, number in zip(data, right, strict=True):
+        completion = rollouts[number].completion
+        prompt = completion.prompt_ids if under_context else (99,)
+        assert datum.tokens == (*prompt, *completion.token_ids)
+        assert datum.policy_version == (0 if under_context else None)
+    assert this.data(groups[:0], (), cast(Policy, Encoder())) == []
+
+
+def test_distillation_takes_turns_with_the_contexts_that_the_window_holds() -> None:
+    groups, _ = groups_of(3, 0.5)
+    contexts = [Context("one two"), Context("word " * 40), Context("one")]
+    data = learner("distill").data(groups, contexts, cast(Policy, Encoder()))
+    teachers = [datum.teacher_prompt for datum in data]
+    assert [teachers.count((0, 1, 99)), teachers.count((0, 99))] == [5, 5]
+    assert sum(sum(datum.weights) for datum in data[:5]) == pytest.approx(0.5)
+    assert sum(sum(datum.weights) for datum in data[5:]) == pytest.approx(0.5)
+    assert learner("distill").data(groups, contexts[1:2], cast(Policy, Encoder())) == []
+
+
+class Teacher(Encoder):
+    """Finds every token of the n-th completion n nats likelier than -5."""
+
+    def logprobs(self, prompts: object, completions: Sequence[Sequence[int]]) -> list[list[float]]:
+        return [[-5.0 + n] * len(tokens) for n, tokens in enumerate(completions)]
+
+
+def test_on_policy_distillation_follows_the_teacher_token_by_token() -> None:
+    groups, logprobs = groups_of(3, 0.0)
+    this = learner("opd", teacher="another")
+    this.teacher = cast(Policy, Teacher())
+    assert this.teacher_model == "another"
+    empty = Group(Problem("c", "?"), ())
+    data = this.data([*groups, empty], (), cast(Policy, Encoder()))
+    value, gradients = ours(this, data, logprobs)
+    count = sum(map(len, logprobs))
+    for n, (row, gradient) in enumerate(zip(logprobs, gradients, strict=True)):
+        torch.testing.assert_close(gradient, -(-5.0 + n - row) / count)
+    assert value == pytest.approx(sum(float(g.sum()) for g in gradients))
+
+
+def test_a_teacher_with_other_tokens_is_refused() -> None:
+    class Other(Encoder):
+        def encode(self, context: Context, question: str) -> tuple[int, ...]:
+            return (1, 2)
+
+    check_teacher(cast(Policy, Teacher()), cast(Policy, Encoder()))
+    with pytest.raises(InputError, match=r"slow\.opd\.teacher: the teacher's tokenizer"):
+        check_teacher(cast(Policy, Other()), cast(Policy, Encoder()))
+
+
+@pytest.mark.parametrize("name", ["cispo", "grpo", "dapo", "dr_grpo", "gspo", "reinforce"])
+def test_coefficients_take_the_same_step(name: str) -> None:
+    """The parameters are a linear model's: its log-probabilities are products with them."""
+    groups, logprobs = groups_of(3, 0.2)
+    this = learner(name)
+    data = data_of(this, groups)
+    generator = torch.Generator().manual_seed(1)
+    rows = torch.randn(sum(map(len, logprobs)), 4, generator=generator, dtype=torch.float64)
+    weights = torch.cat([sampled(d.weights, d) for d in data])
+    parameters = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    inputs = LossInputs(
+        torch.cat(logprobs) + rows @ parameters,
+        torch.cat([sampled(d.logprobs, d) for d in data]),
+        torch.cat([sampled(d.advantages, d) for d in data]),
+        torch.cat([torch.full((len(d.scored),), n) for n, d in enumerate(data)]),
+    )
+    loss = (weights * this.loss(inputs)).sum()
+    (expected,) = torch.autograd.grad(loss, parameters)
+    value, factors = coefficients(this.loss, inputs, weights)
+    assert value.item() == pytest.approx(loss.item())
+    policy = torch.cat(logprobs) + rows @ parameters
+    (found,) = torch.autograd.grad(-(factors * policy).sum(), parameters)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)

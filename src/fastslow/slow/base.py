@@ -78,12 +78,16 @@ class SlowLearner(ABC):
         samples_contexts: whether rollouts are sampled under the contexts of the population, and so
             those of a fast phase can be reused. Else the seed context alone is read.
         top: likeliest tokens that the divergence from a teacher tells apart; None: all.
+        teacher_model: name of a model that the learner asks, if it asks one.
+        teacher: that model, opened for sampling; set before training begins.
     """
 
     name: ClassVar[str]
     Options: ClassVar[type[Section]] = Section
     samples_contexts: ClassVar[bool] = True
     top: int | None = None
+    teacher_model: str | None = None
+    teacher: Policy | None = None
 
     def __init__(self, options: Section, config: SlowConfig, max_tokens: int) -> None:
         self.options = options

@@ -20,14 +20,14 @@ LEARNERS: Registry[SlowLearner] = Registry(
         name: f"fastslow.slow.{name}"
         for name in (
             *("cispo", "grpo", "dapo", "dr_grpo", "gspo", "reinforce"),
-            *("sft", "distill"),
+            *("sft", "distill", "opd"),
         )
     },
 )
 
 
 def slow_learner(name: str) -> Callable[[Learner], Learner]:
-    """Make a class available as ``[slow] algorithm = name``; its options stand in ``[slow.name]``."""
+    """Make a class available as ``[slow] algorithm``; its options stand in ``[slow.name]``."""
 
     def decorate(learner: Learner) -> Learner:
         learner.name = name
