@@ -17,7 +17,6 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -36,11 +35,11 @@ NonNegative = Annotated[int, Field(ge=0)]
 Nats = Annotated[float, Field(gt=0, allow_inf_nan=True)]
 """A number of nats; inf: never reached. (nan is not greater than 0.)"""
 
-_LONGEST_NAME = 200
-"""Bytes of a folder's name; file systems take 255, and a hidden sibling's name is longer."""
-
 _LARGEST_FILE = 2**24
 """Bytes of a configuration, at most; a device such as /dev/zero has no end."""
+
+_LARGEST_NUMBER = 10**100
+"""Of whole numbers: Python does not write those of thousands of digits."""
 
 _DEEPEST = 64
 """Tables and arrays within one another; a configuration needs six."""
@@ -57,18 +56,6 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
     )
-
-
-def _folder_name(name: str) -> str:
-    """Of a run: it stands within ``log.folder`` and nowhere else."""
-    if name.strip() in ("", ".", "..") or re.search(r"[/\\\x00-\x1f\x7f]", name):
-        raise ValueError(
-            f"expected the name of one folder, without separators; found {_shown(name)}: set "
-            "log.folder to the folder that it is to stand in"
-        )
-    if len(name.encode("utf-8", "surrogatepass")) > _LONGEST_NAME:
-        raise ValueError(f"a name holds {_LONGEST_NAME} bytes at most; found {_shown(name)}")
-    return name
 
 
 class DemonstrationConfig(Section):
@@ -372,7 +359,7 @@ class RunConfig(Section):
     seed: NonNegative = 0
     steps: Positive | None = None
     """Slow steps of the run on ``[task]``. A run of ``[[stages]]`` counts its stages' steps."""
-    name: Annotated[str, AfterValidator(_folder_name)] | None = None
+    name: str | None = None
     """The run's folder within ``log.folder``; None: method, task and seed."""
     context: ContextConfig = ContextConfig()
     task: TaskConfig | None = None
@@ -504,7 +491,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(read.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is no UTF-8 text: {error}: save it as UTF-8") from None
+        raise InputError(f"{path}: cannot be read: {error}: save it as UTF-8") from None
     except RecursionError:
         raise InputError(f"{path}: is nested too deeply to be a configuration") from None
     except ValueError as error:  # TOMLDecodeError, or a number of more digits than Python reads
@@ -673,13 +660,13 @@ def _assign(data: Any, key: Key, value: Any) -> None:
 
 
 def _refuse_unreadable(data: Mapping[str, Any], source: str) -> None:
-    """Raises: InputError, if ``data`` is nested too deeply or holds a number that TOML does not."""
+    """Raises: InputError, if ``data`` is nested too deeply or a number cannot be shown."""
     level: list[Any] = [data]
     for _ in range(_DEEPEST):
         items = [item for value in level for item in _items(value)]
         for item in items:
-            if isinstance(item, int) and not -(2**63) <= item < 2**63:
-                raise InputError(f"{source}: whole numbers have 64 bits; found a larger one")
+            if isinstance(item, int) and abs(item) >= _LARGEST_NUMBER:
+                raise InputError(f"{source}: holds a whole number of more than 100 digits")
         level = [item for item in items if isinstance(item, (Mapping, list, tuple))]
         if not level:
             return

@@ -171,7 +171,7 @@ def _of_model(located: Located) -> Iterator[tuple[str, Input]]:
     trusted = located.config.policy.trust_remote_code
     for name, file in decisive_files(source, trust_remote_code=trusted).items():
         key = f"{MODEL}/{name}" if name else MODEL
-        yield key, Input(digest=digest_of(file), what=str(file), path=path)
+        yield key, Input(digest=digest_of(file), what=os.path.abspath(file), path=path)
 
 
 def _of_task(located: Located, key: str) -> Iterator[tuple[str, Input]]:

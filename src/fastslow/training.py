@@ -35,6 +35,7 @@ from fastslow.run.folder import (
     CONFIG,
     RunFolder,
     differing_inputs,
+    folder_of,
     read_config,
     refuse_used,
 )
@@ -97,10 +98,10 @@ def train(
     """
     source = str(config) if isinstance(config, (str, Path)) else "config"
     config = _as_config(config, overrides)
+    path = folder_of(config, source)
+    refuse_used(path)  # told now, not after the data were read and the model was loaded
     curriculum = build_curriculum(config, source)
     stages = build_stages(config, curriculum, source)
-    path = config.log.folder / config.run_name
-    refuse_used(path)  # told now, not after the model was loaded
     found = take(Located(config, source), curriculum)
     inputs = Inputs(folder=str(working_folder()), found=found)
     policy = build_policy(config, trainable=config.uses_slow)

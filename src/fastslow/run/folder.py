@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -57,6 +58,10 @@ log = logging.getLogger(__name__)
 CONFIG = "config.toml"
 METRICS = "metrics.jsonl"
 CHECKPOINTS = checkpoints.FOLDER
+_LONGEST_NAME = 200
+"""Bytes of a run's name. File systems take 255, and hidden files beside a folder have longer names
+than it."""
+
 _BEFORE_A_RUN = {
     "lock",
     inputs.FILE,
@@ -415,6 +420,23 @@ def _kept_only_on_success(lock: Lock) -> Iterator[Lock]:
     except BaseException:
         lock.release()
         raise
+
+
+def folder_of(config: RunConfig, source: str) -> Path:
+    """The folder in which a run of this configuration stands: within ``log.folder``, and nowhere
+    else. Raises: InputError if its name is no name of a folder."""
+    name = config.run_name
+    if name.strip() in ("", ".", "..") or re.search(r"[/\\\x00]", name):
+        raise InputError(
+            f"{source}: name: expected the name of one folder, without separators; found {name!r}: "
+            "set log.folder to the folder that it is to stand in"
+        )
+    if len(name.encode("utf-8", "surrogatepass")) > _LONGEST_NAME:
+        raise InputError(
+            f"{source}: name: has {_LONGEST_NAME} bytes at most; found {name[:50]!r}...: set a "
+            "shorter one"
+        )
+    return config.log.folder / name
 
 
 def read_config(path: Path) -> RunConfig:
