@@ -14,7 +14,7 @@ from typing import Any
 from fastslow.config import RunConfig, TaskConfig, parse_value, split_override
 from fastslow.curriculum import Curriculum
 from fastslow.errors import InputError
-from fastslow.models import decisive_files, resolve
+from fastslow.models import EMBEDDED, HUB_ID, decisive_files, resolve
 from fastslow.places import given
 from fastslow.run.inputs import Input, Inputs, digest_of
 from fastslow.tasks import registry
@@ -111,6 +111,7 @@ def locate(
         InputError: a file that was there is not there any more.
     """
     located, left = Located(config, source, recorded.moved), list(overrides)
+    told: set[str] = set()
     were_there = {key.partition("/")[0] for key, found in recorded.found.items() if found.path}
     for places in (Located.names, Located.options):
         known, further = dict(places(located)), []
@@ -121,15 +122,18 @@ def locate(
             if key in known and _class_of(key, value) == _class_of(key, known[key]):
                 moved = {**located.moved, key: _absolute(key, value, here)}
                 located = dataclasses.replace(located, moved=moved)
+                told.add(key)
             else:
                 further.append(override)
         left = further
         for key, value in places(located):
-            if key in were_there and not os.path.exists(_file(key, value)):
+            file = _file(key, value)
+            is_name = key in told and (value in EMBEDDED or HUB_ID.fullmatch(value))
+            if key in were_there and not is_name and not os.path.exists(file):
+                place = os.path.join(here if key in told else os.getcwd(), file)
                 raise InputError(
-                    f"{source}: {key}: {value} is not there any more (looked for at "
-                    f"{os.path.abspath(_file(key, value))}): say where it is now, with --set "
-                    f"{key}=..."
+                    f"{source}: {key}: {value} is not there (looked for at {place}): say where it "
+                    f"is now, with --set {key}=..."
                 )
     return located, left
 

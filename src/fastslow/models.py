@@ -241,7 +241,7 @@ def _merged(source: ModelSource, model: PreTrainedModel) -> PreTrainedModel:
 def cache_folder() -> Path:
     """``$FASTSLOW_CACHE``, or ``fastslow`` in the platform's folder for caches."""
     override = os.environ.get("FASTSLOW_CACHE")
-    return Path(override).expanduser() if override else platformdirs.user_cache_path("fastslow")
+    return given(override) if override else platformdirs.user_cache_path("fastslow")
 
 
 def _resolve_embedded(name: str, embedded: EmbeddedModel) -> ModelSource:

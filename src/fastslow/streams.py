@@ -40,7 +40,7 @@ class _Tolerant:
             self.write(line)
 
     def flush(self) -> None:
-        self._try(self._stream.flush)
+        self._try(lambda: self._stream.flush())
 
     def isatty(self) -> bool:
         try:

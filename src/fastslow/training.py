@@ -98,12 +98,12 @@ def train(
     """
     source = str(config) if isinstance(config, (str, Path)) else "config"
     config = _as_config(config, overrides)
-    path = folder_of(config, source)
+    here, path = working_folder(), folder_of(config, source)
     refuse_used(path)  # told now, not after the data were read and the model was loaded
     curriculum = build_curriculum(config, source)
     stages = build_stages(config, curriculum, source)
     found = take(Located(config, source), curriculum)
-    inputs = Inputs(folder=str(working_folder()), found=found)
+    inputs = Inputs(folder=str(here), found=found)
     policy = build_policy(config, trainable=config.uses_slow)
     reflector = _reflector(config, policy, reflect)
     with RunFolder.create(path, config, inputs) as folder:

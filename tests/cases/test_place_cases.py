@@ -198,8 +198,10 @@ def test_home_is_expanded(
 
 
 def test_an_unknown_home_is_told() -> None:
-    with pytest.raises(InputError, match=r"log.folder: there is no home folder for '~nobody/x'"):
-        configuration.parse({**settings(), "log": {"folder": "~nobody/x"}})
+    with pytest.raises(
+        InputError, match=r"log.folder: there is no home folder for '~no-such-user/x'"
+    ):
+        configuration.parse({**settings(), "log": {"folder": "~no-such-user/x"}})
 
 
 @pytest.mark.parametrize("case", ["F078"])

@@ -442,8 +442,11 @@ def folder_of(config: RunConfig, source: str) -> Path:
 def read_config(path: Path) -> RunConfig:
     """The configuration of a run or a checkpoint. Raises: InputError if ``path`` is neither."""
     if not os.path.isfile(path / CONFIG):
-        kind = f"there is no {CONFIG} in it" if os.path.isdir(path) else "it is no folder"
-        raise InputError(f"{path}: is no run: {kind}; give a folder that `fastslow train` made")
+        place = "in it" if os.path.isdir(path) else "there, nor such a folder"
+        raise InputError(
+            f"{path}: is no run: there is no {CONFIG} {place}; give a folder that `fastslow train` "
+            "made"
+        )
     return configuration.load(path / CONFIG)
 
 
