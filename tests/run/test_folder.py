@@ -150,6 +150,7 @@ def test_a_run_is_written_as_promised(
     assert sorted(os.listdir(path / "checkpoints" / "step_000006")) == [
         "checksums.sha256",
         "config.toml",
+        "inputs.json",
         "state.json",
         "weights",
     ]
