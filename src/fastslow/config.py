@@ -26,12 +26,23 @@ from pydantic import (
 )
 
 from fastslow.errors import InputError
+from fastslow.places import Place, PlaceOrName, given
 from fastslow.redaction import secrets
 
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
 
-Nats = Annotated[float, Field(gt=0)]
+Nats = Annotated[float, Field(gt=0, allow_inf_nan=True)]
+"""A number of nats; inf: never reached. (nan is not greater than 0.)"""
+
+_LARGEST_FILE = 2**24
+"""Bytes of a configuration, at most; a device such as /dev/zero has no end."""
+
+_LARGEST_NUMBER = 10**100
+"""Of whole numbers: Python does not write those of thousands of digits."""
+
+_DEEPEST = 64
+"""Tables and arrays within one another; a configuration needs six."""
 
 Method = Literal["fst", "rl", "fast", "distill"]
 
@@ -39,9 +50,12 @@ DEFAULT_INSTRUCTIONS = "Answer the question. Give the final answer between <answ
 
 
 class Section(BaseModel):
-    """Base of every table: unknown keys are refused, values are not silently converted."""
+    """Base of every table: unknown keys are refused, values are not silently converted, and numbers
+    are finite unless a key says otherwise."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 class DemonstrationConfig(Section):
@@ -63,7 +77,8 @@ class TaskConfig(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    name: str
+    name: PlaceOrName
+    """A registered task, or a class as "path/to/file.py:ClassName"."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -253,7 +268,7 @@ class SlowConfig(Section):
     )
     eps: Annotated[float, Field(gt=0)] = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    max_grad_norm: Annotated[float, Field(gt=0, allow_inf_nan=True)] = 1.0
     """Norm that gradients are clipped to; inf: no clipping."""
     cap: Annotated[float, Field(gt=0)] = 4.0
     """tau, the absolute upper bound of the importance ratio in CISPO."""
@@ -320,7 +335,7 @@ class EvalConfig(Section):
 class LogConfig(Section):
     """``[log]``: what is kept of a run, and where."""
 
-    folder: Path = Path("runs")
+    folder: Place = Path("runs")
     checkpoint_every: NonNegative = 0
     """Slow steps between checkpoints; 0: at the end of every cycle. The end always has one."""
     keep: Positive = 2
@@ -335,7 +350,7 @@ class LogConfig(Section):
 class RunConfig(Section):
     """A whole run. Defaults are the paper's where the paper states them."""
 
-    model: str
+    model: PlaceOrName
     """"smollm2-135m" (embedded), a hub id, a folder or a .gguf file; or the folder of a run, for
     the weights of its latest checkpoint, or that of a checkpoint."""
     method: Method = "fst"
@@ -439,7 +454,7 @@ def load(path: Path | str, overrides: Iterable[str] = ()) -> RunConfig:
     Raises:
         InputError: naming the file, the key, what was found and what is allowed.
     """
-    path = Path(path)
+    path = given(path)
     return parse(read_toml(path), overrides, source=str(path))
 
 
@@ -447,22 +462,39 @@ def parse(
     data: Mapping[str, Any], overrides: Iterable[str] = (), source: str = "config"
 ) -> RunConfig:
     """Validate a configuration given as nested mappings. Raises: InputError, as ``load``."""
+    _refuse_unreadable(data, source)
     merged = _copy(data)
-    for override in overrides:
-        apply_override(merged, override)
+    texts = dict(apply_override(merged, override) for override in overrides)
+    _refuse_unreadable(merged, source)
     _refuse_secrets(merged, source)
+    for key in _texts_expected(merged, texts):
+        _assign(merged, key, texts[key])
     return validate(RunConfig, merged, source)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as nested mappings. Raises: InputError if it cannot be read or is no TOML."""
+    """A TOML file in UTF-8, with a byte order mark or without, as nested mappings.
+
+    Raises: InputError if it cannot be read or is no TOML.
+    """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            read = file.read(_LARGEST_FILE + 1)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such configuration file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder; expected a configuration file (TOML)") from None
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+    if len(read) > _LARGEST_FILE:
+        raise InputError(f"{path}: is larger than {_LARGEST_FILE:,} bytes; is it a configuration?")
+    try:
+        return tomllib.loads(read.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: cannot be read: {error}: save it as UTF-8") from None
+    except RecursionError:
+        raise InputError(f"{path}: is nested too deeply to be a configuration") from None
+    except ValueError as error:  # TOMLDecodeError, or a number of more digits than Python reads
         raise InputError(f"{path}: is not valid TOML: {error}") from None
 
 
@@ -498,7 +530,18 @@ def _explain(model: type[BaseModel], item: Any, prefix: str) -> str:
     message = item["msg"].removeprefix("Value error, ")
     if kind == "value_error":
         return f"{key}: {message}" if key else message
-    return f"{key}: {message[0].lower()}{message[1:]}; found {found!r}"
+    quoted = isinstance(found, (int, float)) and kind in ("string_type", "path_type")
+    hint = f': a text stands in quotes, {key} = "..."' if quoted else ""
+    return f"{key}: {message[0].lower()}{message[1:]}; found {_shown(found)}{hint}"
+
+
+def _shown(value: Any) -> str:
+    """A value that was found, cut where a message would not hold it."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a whole number of thousands of digits, or a knot
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= 200 else f"{text[:200]}... ({len(text):,} characters)"
 
 
 def _is_branch(part: int | str) -> bool:
@@ -530,24 +573,108 @@ def _section_of(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def apply_override(data: dict[str, Any], override: str) -> None:
+Key = tuple[str | int, ...]
+"""The parts of a key; a whole number is a place in an array."""
+
+
+def split_override(override: str) -> tuple[str, str]:
+    """The key and the text of ``section.key=value``. Raises: InputError if it is none."""
+    key, separator, text = override.partition("=")
+    if not separator or not all(key.strip().split(".")):
+        raise InputError(f"--set {_cut(override)}: expected section.key=value")
+    return key.strip(), text.strip()
+
+
+def apply_override(data: dict[str, Any], override: str) -> tuple[Key, str]:
     """Set a key of nested mappings, in place, as ``--set section.key=value`` says.
+
+    A whole number names an element of an array: ``stages.0.steps=5``.
+
+    Returns:
+        The key and the text of its value, as it was written.
 
     Raises:
         InputError: it does not say a key and a value, or goes through a key that is no table.
     """
-    key, separator, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not separator or not all(parts):
-        raise InputError(f"--set {override}: expected section.key=value")
-    table = data
-    for depth, part in enumerate(parts[:-1], start=1):
-        child = table.setdefault(part, {})
-        if not isinstance(child, dict):
+    name, text = split_override(override)
+    parts = name.split(".")
+    if len(parts) > _DEEPEST:
+        raise InputError(f"--set {_cut(override)}: a key has {_DEEPEST} parts at most")
+    key: list[str | int] = []
+    table: Any = data
+    for depth, part in enumerate(parts):
+        place = _place_in(table, part)
+        if place is None:
             where = ".".join(parts[:depth])
-            raise InputError(f"--set {override}: {where} is a value, not a table")
-        table = child
-    table[parts[-1]] = _parse_value(text.strip())
+            raise InputError(f"--set {_cut(override)}: {where} {_kind(table)}")
+        key.append(place)
+        if depth == len(parts) - 1:
+            table[place] = parse_value(text)
+        elif isinstance(table, dict):
+            table = table.setdefault(part, {})
+        else:
+            table = table[place]
+    return tuple(key), text
+
+
+def _place_in(table: Any, part: str) -> str | int | None:
+    """Where ``part`` of a key leads in a table or array; None: nowhere."""
+    if isinstance(table, dict):
+        return part
+    if isinstance(table, list) and part.isdecimal() and int(part[:9]) < len(table):
+        return int(part)
+    return None
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, list):
+        return f"is an array of {len(value)}: its elements are 0 to {len(value) - 1}"
+    return "is a value, not a table"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _texts_expected(data: Mapping[str, Any], texts: Mapping[Key, str]) -> list[Key]:
+    """Which of the overridden keys hold text, though what was written reads as something else in
+    TOML: ``--set name=123`` names a run "123"."""
+    if not texts:
+        return []
+    try:
+        RunConfig.model_validate(data)
+    except ValidationError as error:
+        wrong = {
+            tuple(part for part in item["loc"] if not _is_branch(part))
+            for item in error.errors()
+            if item["type"] in ("string_type", "path_type")
+        }
+        return [key for key in texts if key in wrong]
+    return []
+
+
+def _assign(data: Any, key: Key, value: Any) -> None:
+    for part in key[:-1]:
+        data = data[part]
+    data[key[-1]] = value
+
+
+def _refuse_unreadable(data: Mapping[str, Any], source: str) -> None:
+    """Raises: InputError, if ``data`` is nested too deeply or a number cannot be shown."""
+    level: list[Any] = [data]
+    for _ in range(_DEEPEST):
+        items = [item for value in level for item in _items(value)]
+        for item in items:
+            if isinstance(item, int) and abs(item) >= _LARGEST_NUMBER:
+                raise InputError(f"{source}: holds a whole number of more than 100 digits")
+        level = [item for item in items if isinstance(item, (Mapping, list, tuple))]
+        if not level:
+            return
+    raise InputError(f"{source}: is nested more than {_DEEPEST} tables and arrays deep")
+
+
+def _items(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, Mapping) else value
 
 
 def _refuse_secrets(data: Any, source: str) -> None:
@@ -573,11 +700,11 @@ def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
         yield from _texts(item, f"{key}.{part}" if key else str(part))
 
 
-def _parse_value(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """A TOML value; text that is none is taken as a string, so that shells need no quotes."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 from rich.console import Console
 
+from fastslow.places import given
 from fastslow.report.figures import draw_comparison
 from fastslow.report.tables import comparison
 from fastslow.run.record import RunRecord, read_run
@@ -24,7 +26,7 @@ def run_demo(folder: Path, seed: int, overrides: Sequence[str]) -> None:
     Raises:
         InputError: the runs exist already, or the model cannot be had.
     """
-    records = []
+    records, folder = [], given(folder)
     with resources.as_file(resources.files("fastslow") / "demo.toml") as path:
         for method in METHODS:
             result = train(
@@ -33,7 +35,7 @@ def run_demo(folder: Path, seed: int, overrides: Sequence[str]) -> None:
                     f'method="{method}"',
                     f"seed={seed}",
                     f'name="demo-{method}-seed{seed}"',
-                    f"log.folder={str(folder)!r}",
+                    f"log.folder={json.dumps(str(folder))}",
                     *overrides,
                 ],
             )

@@ -29,9 +29,11 @@ from filelock import FileLock
 
 from fastslow import config as configuration
 from fastslow.errors import InputError, RunError
+from fastslow.places import given
 from fastslow.run import checkpoint as checkpoints
 from fastslow.run import disk
 from fastslow.run.folder import CHECKPOINTS, CONFIG
+from fastslow.run.inputs import located_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -68,6 +70,13 @@ FORMAT = 1
 MANIFEST = "complete.json"
 """Written last into a converted folder: the size in bytes of every other file there."""
 
+DECISIVE_FILES = (
+    "config.json", "generation_config.json", "model*.safetensors", "model*.index.json",
+    "adapter_config.json", "adapter_model*.safetensors", "tokenizer*", "vocab.*", "merges.txt",
+    "special_tokens_map.json", "added_tokens.json", "chat_template*",
+)  # fmt: skip
+"""What of a model's folder decides what the model computes, and what it reads."""
+
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -102,17 +111,17 @@ def resolve(name: str) -> ModelSource:
     Raises:
         InputError: if the name has none of the allowed forms, or its file or folder is no model.
     """
-    path = Path(name).expanduser()
+    path = given(name)
     if name in EMBEDDED:
         return _resolve_embedded(name, EMBEDDED[name])
     if path.suffix.lower() == ".gguf":
         return _resolve_gguf(name, path)
-    if name and path.is_dir():
+    if name and os.path.isdir(path):
         run = path.parent.parent if path.parent.name == CHECKPOINTS else path
         if (run / CONFIG).is_file() and (run / CHECKPOINTS).is_dir():
             return _resolve_run(name, run, None if run == path else path)
         return _resolve_folder(name, path)
-    if not path.exists() and HUB_ID.fullmatch(name):
+    if not os.path.exists(path) and HUB_ID.fullmatch(name):
         return ModelSource(name, "hub", name, f"{name} on the hub")
     raise InputError(_not_a_model(name))
 
@@ -133,6 +142,25 @@ def prepare(source: ModelSource, *, trust_remote_code: bool = False) -> Path:
     if source.kind == "hub":
         return _download(source, [*HUB_FILES, *(["*.py"] if trust_remote_code else [])])
     return Path(source.location)
+
+
+def decisive_files(source: ModelSource, *, trust_remote_code: bool = False) -> dict[str, Path]:
+    """The files that decide what a model computes: a GGUF file, called "", or those of a folder by
+    their names. With code of the model's own where that may run, and with the files, called
+    "base/...", of the model that an adapter was trained on.
+
+    Raises: InputError, RunError, as ``prepare``.
+    """
+    if source.kind in ("embedded", "gguf"):
+        return {"": Path(source.location)}
+    folder = prepare(source, trust_remote_code=trust_remote_code)
+    patterns = [*DECISIVE_FILES, *(["*.py"] if trust_remote_code else [])]
+    found = sorted({file for one in patterns for file in folder.glob(one) if file.is_file()})
+    files = {file.name: file for file in found}
+    if source.base is not None:
+        below = decisive_files(source.base, trust_remote_code=trust_remote_code)
+        files |= {f"base/{name}": file for name, file in below.items()}
+    return files
 
 
 def load_model(
@@ -213,7 +241,7 @@ def _merged(source: ModelSource, model: PreTrainedModel) -> PreTrainedModel:
 def cache_folder() -> Path:
     """``$FASTSLOW_CACHE``, or ``fastslow`` in the platform's folder for caches."""
     override = os.environ.get("FASTSLOW_CACHE")
-    return Path(override).expanduser() if override else platformdirs.user_cache_path("fastslow")
+    return given(override) if override else platformdirs.user_cache_path("fastslow")
 
 
 def _resolve_embedded(name: str, embedded: EmbeddedModel) -> ModelSource:
@@ -266,7 +294,7 @@ def _resolve_run(name: str, run: Path, checkpoint: Path | None) -> ModelSource:
         checkpoint = latest.path
     else:
         checkpoints.load(checkpoint)
-    base = resolve(configuration.load(run / CONFIG).model)
+    base = resolve(located_model(run, configuration.load(run / CONFIG).model))
     weights = checkpoint / "model"
     if not weights.is_dir():  # its weights were never trained
         return replace(base, name=name, description=f"{run.name}, which kept {base.description}")

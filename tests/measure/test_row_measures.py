@@ -33,6 +33,7 @@ def test_an_evaluation() -> None:
     interval = mean_at_k([[1.0, 1.0, 1.0, 0.5], [0.0] * 4])
     assert found == {
         "accuracy": pytest.approx(3.5 / 8),
+        "problems": 2,
         "n": 8,
         "accuracy/low": interval.low,
         "accuracy/high": interval.high,
@@ -44,7 +45,7 @@ def test_an_evaluation() -> None:
 
 
 def test_one_problem_has_no_interval_and_one_completion_no_diversity() -> None:
-    assert evaluation_measures([group("only", a=1.0)]) == {"accuracy": 1.0, "n": 1}
+    assert evaluation_measures([group("only", a=1.0)]) == {"accuracy": 1.0, "problems": 1, "n": 1}
 
 
 def test_pass_at_k_goes_as_far_as_the_least_sampled_problem() -> None:

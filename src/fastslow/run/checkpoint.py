@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import platform
 import re
 import shutil
@@ -28,6 +29,7 @@ from fastslow.run.state import LoopState
 
 log = logging.getLogger(__name__)
 
+FOLDER = "checkpoints"
 STATE = "state.json"
 CHECKSUMS = "checksums.sha256"
 
@@ -103,6 +105,17 @@ def path_of(folder: Path, step: int) -> Path:
     return folder / f"step_{step:06d}"
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a folder is a checkpoint's, wherever it stands."""
+    return os.path.isfile(path / STATE) and os.path.isfile(path / CHECKSUMS)
+
+
+def run_of(path: Path) -> Path | None:
+    """The folder of the run that a checkpoint stands in; None: it was taken out of it."""
+    folder = Path(os.path.realpath(path)).parent
+    return folder.parent if folder.name == FOLDER else None
+
+
 def latest(folder: Path, *, read: bool = True) -> Checkpoint | None:
     """The latest checkpoint in ``folder`` that is whole; damaged ones are passed over, and named
     in a warning.
@@ -126,9 +139,14 @@ def load(path: Path) -> Checkpoint:
     try:
         return _load(path, read=True)
     except _DAMAGES as error:
+        run = run_of(path)
+        remedy = (
+            f"`fastslow resume {run}` goes on from the one before and makes it again"
+            if run
+            else "copy it again"
+        )
         raise InputError(
-            f"{path}: this checkpoint is damaged: {_reason(error)}. "
-            f"`fastslow resume {path.parents[1]}` goes on from the one before and makes it again"
+            f"{path}: this checkpoint is damaged: {_reason(error)}. {remedy}"
         ) from None
 
 

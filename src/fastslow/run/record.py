@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 from fastslow import config as configuration
 from fastslow.config import RunConfig
 from fastslow.errors import InputError
+from fastslow.places import given
+from fastslow.run.checkpoint import is_checkpoint
 from fastslow.run.jsonl import read_lines
 from fastslow.run.serial import context_from_json
 from fastslow.types import Context
@@ -110,14 +113,35 @@ def trained_context(config: RunConfig) -> str:
     return "best" if config.method in ("fst", "fast") else "seed"
 
 
+def read_runs(paths: Iterable[Path]) -> tuple[list[RunRecord], list[str]]:
+    """Every run among some folders, and for each of the others one text that says why not.
+
+    Raises:
+        InputError: there is no run among them.
+    """
+    runs: list[RunRecord] = []
+    left_out: list[str] = []
+    for path in paths:
+        try:
+            runs.append(read_run(path))
+        except InputError as error:
+            left_out.append(str(error))
+    if not runs:
+        raise InputError("\n".join(left_out))
+    return runs, left_out
+
+
 def read_run(path: Path) -> RunRecord:
     """Read a run's folder, whether it is finished or not.
 
     Raises:
         InputError: it is no run, or holds no metrics yet.
     """
-    if not (path / "config.toml").is_file():
+    path = given(path)
+    if not os.path.isfile(path / "config.toml"):
         raise InputError(f"{path}: is no run: there is no config.toml in it")
+    if is_checkpoint(path):
+        raise InputError(f"{path}: is a checkpoint, not a run")
     try:
         metrics = list(read_lines(path / "metrics.jsonl"))
         contexts = list(read_lines(path / "contexts.jsonl"))

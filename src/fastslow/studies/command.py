@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from fastslow.errors import RunError
 from fastslow.interruption import InterruptedRunError
 from fastslow.run.lock import Lock
 from fastslow.run.record import Row
+from fastslow.streams import tolerant
 from fastslow.studies import STUDIES
 from fastslow.studies.cost import most_rollouts
 from fastslow.studies.evaluations import Kept, evaluate
@@ -151,4 +153,5 @@ def _at_work(prepared: Prepared) -> Iterator[None]:
 
 
 def _terminal(quiet: bool = False) -> Terminal:
-    return Terminal(markup=False, highlight=False, emoji=False, quiet=quiet)
+    out = tolerant(sys.stdout)
+    return Terminal(file=out, markup=False, highlight=False, emoji=False, quiet=quiet)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from fastslow.errors import InputError
+from fastslow.places import Place
 from fastslow.tasks.answers import (
     choice_letter,
     excerpt,
@@ -31,10 +32,10 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 class JsonlOptions(CutOptions):
     """Options of the task "jsonl". Relative paths start at the working directory."""
 
-    path: Path
+    path: Place
     """The file to train on; validation and test are cut from it unless they have their own."""
-    validation_path: Path | None = None
-    test_path: Path | None = None
+    validation_path: Place | None = None
+    test_path: Place | None = None
     question: str = "question"
     """The key of the question in each line."""
     answer: str = "answer"

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from fastslow.errors import InputError
+from fastslow.places import given
 from fastslow.tasks.answers import excerpt
 
 Row = dict[str, Any]
@@ -75,11 +77,20 @@ def json_lines(path: Path) -> Iterator[tuple[int, Row]]:
             yield number, _object(_json(line, where), where)
 
 
+def data_files(path: Path) -> dict[str, Path]:
+    """The files of a source: a file, called "", or those of a folder that can be read, by their
+    paths from there; none of one that is not here."""
+    if os.path.isfile(path):
+        return {"": path}
+    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in _READERS)
+    return {str(file.relative_to(path)): file for file in found if os.path.isfile(file)}
+
+
 def _locate(source: str, config: str | None, split: str) -> Iterator[tuple[str, Row]]:
-    path = Path(source).expanduser()
-    if path.is_dir():
+    path = given(source)
+    if os.path.isdir(path):
         files = _split_files(path, config, split)
-    elif path.exists() or path.suffix.lower() in _READERS or not _HUB_ID.fullmatch(source):
+    elif os.path.exists(path) or path.suffix.lower() in _READERS or not _HUB_ID.fullmatch(source):
         files = [path]
     else:
         return _hub_rows(source, config, split)
@@ -116,7 +127,7 @@ def _is_of(file: Path, names: Iterable[str]) -> bool:
 
 
 def _file_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(
             f"{path}: there is no such file or folder ({path.absolute()}), and it is no id of a "
             "data set on the hub, as in owner/name"
