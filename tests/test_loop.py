@@ -7,7 +7,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -245,7 +245,7 @@ class FixedContexts:
         for context in [Context("Tried, and left."), *self.contexts]:
             found = phase.evaluate([(problem, context) for problem in phase.anchors])
             rollouts |= {(r.problem_id, r.context): r for r in found}
-            scores = {r.problem_id: r.reward for r in found}
+            scores = {r.problem_id: r.reward for r in found if r.is_graded}
             candidates.append(Candidate(context, cycle=phase.cycle, scores=scores))
         return Evolution(
             population=Population(tuple(candidates[1:])),
@@ -296,7 +296,7 @@ def world(
     """
     tasks = tasks or [(Sums(), changes.pop("steps", 4))]
     fast = {"population": 2, "every": 2, "reuse": True}
-    slow = {"problems": 3, "group": 4, "baseline": "problem"}
+    slow = {"problems": 3, "group": 4, "baseline": "problem", "truncated": "keep"}
     config = configuration.parse(
         {
             "model": "scripted",
@@ -524,6 +524,79 @@ def test_groups_without_variance_are_dropped_one_by_one() -> None:
     kept = [row["groups/kept"] for row in this.rows("slow")]
     assert any(0 < count < 3 for count in kept)
     assert [len(data) for data in this.script.all("update")] == [4 * k for k in kept if k]
+
+
+# Verdicts that fail.
+
+
+class Moody(Sums):
+    """Fails on every completion of some problems, or of all."""
+
+    def __init__(self, moods: Callable[[Problem], bool]) -> None:
+        super().__init__()
+        self.moods = moods
+
+    def grade(self, problem: Problem, completion: str) -> Verdict:
+        if self.moods(problem):
+            raise ValueError("not today")
+        return super().grade(problem, completion)
+
+
+def test_failed_verdicts_are_left_out_and_counted() -> None:
+    this = world(tasks=[(Moody(lambda problem: problem.id[-1] in "13579"), 4)], contexts=TWO)
+    this.run()
+    for phase in ("fast", "slow", "eval"):
+        found = this.script.all(f"rollouts {phase}")
+        rows = this.rows(phase)
+        assert len(found) == len(rows) or phase == "eval"
+        for (_, _, rollouts), row in zip(found, rows, strict=True):
+            failed = [r for r in rollouts if not r.is_graded]
+            assert row.get("verdicts/failed", 0) == len(failed)
+            rewards = [r.reward for r in rollouts if r.is_graded]
+            if phase == "eval":
+                assert row["accuracy"] == pytest.approx(sum(rewards) / len(rewards))
+            if phase == "slow":
+                assert row["reward/mean"] == pytest.approx(sum(rewards) / len(rewards))
+    assert any("verdicts/failed" in row for row in this.rows("slow"))
+    for data in this.script.all("update"):
+        assert not any(int(datum.source.split()[1][3:]) % 2 for datum in data)
+
+
+def test_a_batch_without_a_verdict_ends_the_run() -> None:
+    healthy = True
+
+    def moods(problem: Problem) -> bool:
+        return not healthy
+
+    this = world(tasks=[(Moody(moods), 4)], contexts=TWO, reuse=False)
+    evolve = this.loop.optimizer.evolve
+    calls = 0
+
+    def break_then_evolve(phase: FastPhase) -> Evolution:
+        nonlocal healthy, calls
+        calls += 1
+        healthy = calls < 2
+        return evolve(phase)
+
+    this.loop.optimizer.evolve = break_then_evolve
+    with pytest.raises(
+        RunError, match=r"every verdict of a batch failed, 6 of 6\. The first: task"
+    ):
+        this.run()
+    assert [row["step"] for row in this.rows("slow")] == [1, 2]
+
+
+@pytest.mark.parametrize(("truncated", "trained"), [("keep", 4), ("mask", 0), ("zero", 0)])
+def test_completions_that_are_cut_off(truncated: str, trained: int) -> None:
+    this = world(contexts=TWO, truncated=truncated)
+    answer = this.policy._answer
+    this.policy._answer = lambda *asked: replace(answer(*asked), finished=False)
+    this.run()
+    assert len(this.script.all("update")) == trained
+    for row in this.rows("slow"):
+        assert row["truncated/fraction"] == 1.0
+        assert (row["reward/mean"] == 0) == (truncated == "zero")
+    assert any(r.reward for *_, some in this.script.all("rollouts slow") for r in some)
 
 
 # Numbers gone wrong.
@@ -871,6 +944,7 @@ def test_rows_have_their_fields() -> None:
             "accuracy/high",
             "problems",
             "n",
+            "truncated/fraction",
         },
         "fast": {
             "metric_calls",
@@ -887,6 +961,7 @@ def test_rows_have_their_fields() -> None:
             "reward/std",
             "groups/kept",
             "groups/dropped",
+            "truncated/fraction",
             "rollouts/reused",
             "rollouts/sampled",
             "tokens/sampled",

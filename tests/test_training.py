@@ -92,7 +92,15 @@ def test_the_result_says_what_the_folder_says(fst: RunResult, task: str) -> None
 def test_slow_rows_hold_all_measures(fst: RunResult) -> None:
     fields = {
         *("step", "cycle", "phase", "time", "reward/mean", "reward/std", "groups/kept"),
-        *("groups/dropped", "loss", "grad_norm", "entropy", "kl/base", "ratio/max"),
+        *(
+            "groups/dropped",
+            "truncated/fraction",
+            "loss",
+            "grad_norm",
+            "entropy",
+            "kl/base",
+            "ratio/max",
+        ),
         *("logprob/mismatch", "tokens/sampled", "tokens/trained", "tokens/trained_unshared"),
         *(
             "rollouts/reused",

@@ -3,6 +3,8 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,6 +15,8 @@ from fastslow.types import (
     Completion,
     Context,
     Demonstration,
+    Failure,
+    FeedbackError,
     Group,
     Population,
     Problem,
@@ -110,6 +114,29 @@ def test_scores_lie_between_zero_and_one(score: float) -> None:
 def test_other_scores_are_refused(score: float) -> None:
     with pytest.raises(ValueError, match=r"a verdict's score lies in \[0, 1\]; found"):
         Verdict(score)
+
+
+@pytest.mark.parametrize("score", [None, "1.0", b"1", 1j, [1.0], (1.0, "x"), object()])
+def test_a_score_is_a_number(score: Any) -> None:
+    with pytest.raises(TypeError, match="a verdict's score is a number"):
+        Verdict(score)
+
+
+@pytest.mark.parametrize("feedback", [None, 5, b"x", ["x"]])
+def test_feedback_is_text(feedback: Any) -> None:
+    with pytest.raises(FeedbackError, match="a verdict's feedback is text; found"):
+        Verdict(1.0, feedback)
+
+
+def test_a_failure_is_no_score() -> None:
+    failed = replace(rollout("a"), verdict=Failure("it raised ValueError: no"))
+    assert not failed.is_graded
+    assert rollout("a").is_graded
+    for read in (lambda: failed.reward, lambda: failed.feedback):
+        with pytest.raises(ValueError, match="problem a under context digest was not graded"):
+            read()
+    with pytest.raises(ValueError, match="holds graded rollouts only"):
+        Group(Problem("a", "?"), (rollout("a"), failed))
 
 
 def test_a_population_holds_each_context_once() -> None:

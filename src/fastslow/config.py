@@ -259,6 +259,12 @@ class SlowConfig(Section):
     baseline: Literal["problem", "context"] = "problem"
     """What a rollout's reward is compared with: all rollouts of its problem, or those of its
     problem under its context alone."""
+    truncated: Literal["keep", "mask", "zero"] = "keep"
+    """What becomes of completions that ``policy.max_tokens`` cut off. keep: they are rewarded and
+    trained on like others. mask: their rewards count in the baseline, but no gradient is taken on
+    them (TRL's ``mask_truncated_completions``). zero: their reward is 0, in ``reward/mean`` as
+    well; rollouts keep the verifier's score. ``truncated/fraction`` is their share of a batch.
+    Method "distill" learns from no reward: it trains on them in any case."""
     lr: Annotated[float, Field(gt=0)] = 1e-6
     warmup: NonNegative = 10
     """Steps over which the learning rate rises linearly from 0."""

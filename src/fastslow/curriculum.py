@@ -7,9 +7,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from fastslow.errors import InputError
+from fastslow.tasks.contract import Ids, problems_of
 from fastslow.tasks.grading import Graders
 from fastslow.tasks.protocol import Task
-from fastslow.types import Problem, Split, Verdict
+from fastslow.types import Failure, Problem, Split, Verdict
 
 
 class Curriculum:
@@ -22,7 +23,9 @@ class Curriculum:
 
     def __init__(self, tasks: Mapping[str, Task]) -> None:
         self._tasks = dict(tasks)
-        self._graders: dict[str, Graders] = {}
+        self._here = {name: Graders(task, here=True) for name, task in tasks.items()}
+        self._graders = self._here
+        self._ids = {name: Ids(name, repeats=False) for name in tasks}
         self._problems: dict[tuple[str, Split], tuple[Problem, ...]] = {}
         self._origins: dict[str, tuple[str, Problem]] = {}
 
@@ -35,9 +38,15 @@ class Curriculum:
         return self._origins[problem.id][0]
 
     def problems(self, name: str, split: Split) -> tuple[Problem, ...]:
-        """The problems of a task's split. Raises: InputError, as the task does."""
+        """The problems of a task's split.
+
+        Raises:
+            InputError: the task does, it gives something else than problems, or an id occurs twice
+                in what it has given so far.
+        """
         if (name, split) not in self._problems:
-            own = self._tasks[name].problems(split)
+            own = problems_of(name, split, self._tasks[name].problems(split))
+            self._ids[name].add(split, own)
             self._problems[name, split] = tuple(self._adopt(name, problem) for problem in own)
         return self._problems[name, split]
 
@@ -46,31 +55,30 @@ class Curriculum:
         """As long as it lasts, every task grades in processes of its own (``tasks.grading``), so
         that no verifier can stop the run."""
         with ExitStack() as stack:
-            stack.callback(self._graders.clear)
-            for name, task in self._tasks.items():
-                self._graders[name] = stack.enter_context(Graders(task))
-            yield
+            self._graders = {
+                name: stack.enter_context(Graders(task)) for name, task in self._tasks.items()
+            }
+            try:
+                yield
+            finally:
+                self._graders = self._here
 
-    def grade(self, pairs: Sequence[tuple[Problem, str]]) -> list[Verdict]:
-        """Verdicts on (problem, completion) pairs, in order, each by the problem's own task."""
+    def grade(self, pairs: Sequence[tuple[Problem, str]]) -> list[Verdict | Failure]:
+        """Verdicts on (problem, completion) pairs, in order, each by the problem's own task, or
+        failures to reach one. Raises: as ``Graders.grade``."""
         places: dict[str, list[int]] = {}
         for place, (problem, _) in enumerate(pairs):
             places.setdefault(self.task_of(problem), []).append(place)
-        verdicts: dict[int, Verdict] = {}
+        verdicts: dict[int, Verdict | Failure] = {}
         for name, own_places in places.items():
             own = [(self._origins[pairs[n][0].id][1], pairs[n][1]) for n in own_places]
-            verdicts |= zip(own_places, self._grade(name, own), strict=True)
+            verdicts |= zip(own_places, self._graders[name].grade(own), strict=True)
         return [verdicts[place] for place in range(len(pairs))]
 
     def demonstrate(self, problem: Problem) -> str | None:
         """A completion that the problem's own task would score 1, if it can make one."""
         name, own = self._origins[problem.id]
-        return self._graders.get(name, self._tasks[name]).demonstrate(own)
-
-    def _grade(self, name: str, pairs: Sequence[tuple[Problem, str]]) -> list[Verdict]:
-        if name in self._graders:
-            return self._graders[name].grade(pairs)
-        return [self._tasks[name].grade(problem, completion) for problem, completion in pairs]
+        return self._graders[name].demonstrate(own)
 
     def _adopt(self, name: str, problem: Problem) -> Problem:
         if len(self._tasks) == 1:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastslow.measure.drift import drift_measures
-from fastslow.measure.rows import evaluation_measures
+from fastslow.measure.rows import evaluation_measures, verdict_measures
 from fastslow.rollouts import group_by_problem, left_out, plan_rollouts
 from fastslow.run.state import LoopState
 from fastslow.session import Session
-from fastslow.types import Context, Group, Problem
+from fastslow.types import Context, Problem, Rollout
 
 
 def evaluate(session: Session, state: LoopState, tasks: Sequence[str]) -> None:
@@ -23,10 +23,10 @@ def evaluate(session: Session, state: LoopState, tasks: Sequence[str]) -> None:
         for name in settings.contexts:
             if name not in choices:
                 continue
-            groups = _asked(session, state, problems, choices[name])
-            if groups:
+            rollouts = _asked(session, state, problems, choices[name])
+            if measures := _measures(session, problems, rollouts):
                 where = {"task": task, "split": settings.split, "context": name}
-                session.tell("eval", state, {**where, **_measures(session, groups)})
+                session.tell("eval", state, {**where, **measures})
 
 
 def _contexts(session: Session, state: LoopState, task: str) -> dict[str, tuple[Context, ...]]:
@@ -42,8 +42,8 @@ def _contexts(session: Session, state: LoopState, task: str) -> dict[str, tuple[
 
 def _asked(
     session: Session, state: LoopState, problems: Sequence[Problem], contexts: Sequence[Context]
-) -> list[Group]:
-    """Rollouts of each problem that could be asked."""
+) -> list[Rollout]:
+    """Rollouts of each problem that may be asked."""
     count = session.config.eval.samples
     asks = plan_rollouts(
         problems, contexts, count, {}, lambda *place: session.seed("eval", *place)
@@ -52,13 +52,19 @@ def _asked(
         return []
     rollouts = session.sample("eval", asks)
     session.tell_rollouts("eval", state, problems, rollouts)
+    return rollouts
+
+
+def _measures(
+    session: Session, problems: Sequence[Problem], rollouts: Sequence[Rollout]
+) -> dict[str, Any]:
+    """What the rollouts say; nothing where no problem has all of its own and one with a verdict."""
     missing = left_out(rollouts)
     whole = [problem for problem in problems if problem.id not in missing]
-    return [group for group in group_by_problem(whole, rollouts) if group.rollouts]
-
-
-def _measures(session: Session, groups: Sequence[Group]) -> dict[str, Any]:
-    measures = evaluation_measures(groups)
+    groups = [group for group in group_by_problem(whole, rollouts) if group.rollouts]
+    if not groups:
+        return {}
+    measures = {**evaluation_measures(groups), **verdict_measures(rollouts)}
     if session.config.eval.drift:
         told = [rollout.completion for group in groups for rollout in group.rollouts]
         measures |= drift_measures(session.policy.drift(told))

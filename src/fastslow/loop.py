@@ -21,6 +21,7 @@ from fastslow.measure.rows import (
     evolution_measures,
     reward_measures,
     task_measures,
+    verdict_measures,
 )
 from fastslow.rollouts import (
     Ask,
@@ -31,7 +32,7 @@ from fastslow.rollouts import (
 )
 from fastslow.run.state import LoopState
 from fastslow.session import Session
-from fastslow.slow.advantages import training_data
+from fastslow.slow.advantages import training_data, with_truncation
 from fastslow.slow.anomalies import AnomalyError, refuse_non_finite, stop_if_lost
 from fastslow.slow.distillation import lessons
 from fastslow.types import Group, Problem, Rollout
@@ -142,6 +143,7 @@ class FastSlowLoop:
         seconds = time.perf_counter() - started
         measures = {
             **evolution_measures(evolution),
+            **verdict_measures(sampled),
             "rollouts/sampled": len(sampled),
             "tokens/sampled": count_tokens(sampled),
         }
@@ -151,7 +153,7 @@ class FastSlowLoop:
         rollouts = {
             (problem, context): rollout
             for (problem, context), rollout in reusable.items()
-            if problem in anchors and context in kept and rollout.is_sampled
+            if problem in anchors and context in kept and rollout.is_sampled and rollout.is_graded
         }
         own = dict.fromkeys(stage.tasks, evolution.population.best.context)
         return replace(
@@ -175,7 +177,11 @@ class FastSlowLoop:
         sampled = session.sample("slow", asks)
         missing = left_out(sampled)
         whole = [problem for problem in batch if problem.id not in missing]
-        groups = group_by_problem(whole, [*reused, *sampled])
+        truncated = self.config.slow.truncated
+        groups = [
+            with_truncation(group, truncated)
+            for group in group_by_problem(whole, [*reused, *sampled])
+        ]
         rolled_out = time.perf_counter()
         anomaly: AnomalyError | None = None
         try:
@@ -197,6 +203,7 @@ class FastSlowLoop:
                 **reward_measures(groups),
                 **task_measures(groups, session.curriculum),
                 **({"problems/left_out": len(missing)} if missing else {}),
+                **verdict_measures(sampled),
                 "rollouts/reused": len(reused),
                 "rollouts/sampled": len(sampled),
                 "tokens/sampled": count_tokens(sampled),
@@ -213,7 +220,7 @@ class FastSlowLoop:
         return done
 
     def _reinforce(self, groups: Sequence[Group]) -> Mapping[str, Any]:
-        data = training_data(groups, self.config.slow.baseline)
+        data = training_data(groups, self.config.slow.baseline, self.config.slow.truncated)
         return self.policy.update(data, self.config.slow.algorithm) if data else {}
 
     def _distill(self, groups: Sequence[Group], state: LoopState) -> Mapping[str, Any]:

@@ -6,13 +6,14 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from fastslow.errors import RunError
 from fastslow.policy.protocol import Policy, SampleRequest
-from fastslow.types import Completion, Context, Group, Problem, Rollout, Verdict
+from fastslow.types import Completion, Context, Failure, Group, Problem, Rollout, Verdict
 
 log = logging.getLogger("fastslow.rollouts")
 
-Grade = Callable[[Sequence[tuple[Problem, str]]], list[Verdict]]
-"""Grades completions of problems, in order."""
+Grade = Callable[[Sequence[tuple[Problem, str]]], list[Verdict | Failure]]
+"""Grades completions of problems, in order, as far as the verifier does not fail."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,11 @@ def plan_rollouts(
 
 
 def group_by_problem(problems: Sequence[Problem], rollouts: Sequence[Rollout]) -> list[Group]:
-    """One group per problem, over all contexts, in the order of ``problems``; rollouts of other
-    problems are passed over."""
+    """One group per problem, over all contexts, in the order of ``problems``. Rollouts of other
+    problems are passed over, and those on which the verifier failed: they have no reward."""
     members: dict[str, list[Rollout]] = {problem.id: [] for problem in problems}
     for rollout in rollouts:
-        if rollout.problem_id in members:
+        if rollout.problem_id in members and rollout.is_graded:
             members[rollout.problem_id].append(rollout)
     return [Group(problem, tuple(members[problem.id])) for problem in problems]
 
@@ -114,6 +115,28 @@ def sample_rollouts(
         for number, completion, verdict in zip(places, completions, verdicts, strict=True)
     }
     return [rollouts[number] for number in range(len(asks))]
+
+
+def stop_if_ungraded(
+    asks: Sequence[Ask], rollouts: Sequence[Rollout], task_of: Callable[[Problem], str]
+) -> None:
+    """Raises: RunError, if the verifier failed on every one of ``asks`` that was sampled.
+
+    ``task_of`` gives the name of a problem's task.
+    """
+    failures = [
+        (ask.problem, rollout.verdict)
+        for ask, rollout in zip(asks, rollouts, strict=True)
+        if isinstance(rollout.verdict, Failure)
+    ]
+    if failures and len(failures) == sum(rollout.is_sampled for rollout in rollouts):
+        problem, first = failures[0]
+        raise RunError(
+            f"every verdict of a batch failed, {len(failures)} of {len(failures)}. The first: task "
+            f"{task_of(problem)}, problem {problem.id!r}: {first.reason}. A failed verdict is no "
+            "score, so nothing can be learnt or measured here: mend the verifier\n"
+            f"{first.trace}".rstrip()
+        )
 
 
 def left_out(rollouts: Sequence[Rollout]) -> set[str]:

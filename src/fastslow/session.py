@@ -9,7 +9,7 @@ from typing import Any
 from fastslow.config import RunConfig
 from fastslow.curriculum import Curriculum
 from fastslow.policy.protocol import Policy
-from fastslow.rollouts import Ask, sample_rollouts
+from fastslow.rollouts import Ask, sample_rollouts, stop_if_ungraded
 from fastslow.run.observer import Observer, Phase
 from fastslow.run.state import LoopState
 from fastslow.seeding import derive_seed
@@ -42,9 +42,11 @@ class Session:
         ``done`` of ``total`` rollouts of the phase were sampled before.
 
         Raises:
-            RunError: in a phase without an update, a log-probability is not finite.
+            RunError: in a phase without an update, a log-probability is not finite; or the verifier
+                failed on every rollout of the phase so far.
         """
         total = len(asks) if total is None else total
+        is_first = done == 0  # of the calls of a phase: where that is graded, the verifier works
 
         def on_finished(count: int) -> None:
             nonlocal done
@@ -56,6 +58,8 @@ class Session:
         rollouts = sample_rollouts(self.policy, self.curriculum.grade, asks, on_finished)
         if phase != "slow":
             stop_if_not_finite(rollouts)
+        if is_first:
+            stop_if_ungraded(asks, rollouts, self.curriculum.task_of)
         return rollouts
 
     def tell_rollouts(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -41,21 +42,79 @@ class Problem:
     reference: Any = None
 
 
+class ScoreError(ValueError):
+    """A number was given for a score that lies outside [0, 1]: a fault of the task."""
+
+
+class FeedbackError(TypeError):
+    """Something else than text was given for feedback: a fault of the task."""
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """What a verifier says of one completion.
+    """What a verifier says of one completion. A verifier that says nothing is a ``Failure``.
 
     Attributes:
-        score: the reward r(x, y), in [0, 1].
+        score: the reward r(x, y), a ``float`` in [0, 1]. Any real number is converted, of NumPy,
+            torch, ``decimal`` or ``fractions`` as well.
         feedback: text for the fast learner: what was expected, in which format, what went wrong.
+
+    Raises:
+        ScoreError: the score is a number outside [0, 1], NaN included.
+        TypeError: the score is no single real number.
+        FeedbackError: the feedback is no text.
     """
 
     score: float
     feedback: str = ""
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.score <= 1.0:  # also catches NaN
-            raise ValueError(f"a verdict's score lies in [0, 1]; found {self.score!r}")
+        object.__setattr__(self, "score", _score(self.score))
+        if not isinstance(self.feedback, str):
+            raise FeedbackError(f"a verdict's feedback is text; found {_shown(self.feedback)}")
+
+
+def _score(value: Any) -> float:
+    scalar = value.item() if getattr(value, "shape", None) == () else value  # NumPy, torch
+    if getattr(scalar, "shape", ()) != () or not hasattr(type(scalar), "__float__"):
+        raise TypeError(f"a verdict's score is a number in [0, 1]; found {_shown(value)}")
+    try:
+        score = float(scalar)
+    except OverflowError:  # a whole number of more than 300 digits
+        score = math.inf
+    if not 0.0 <= score <= 1.0:  # NaN included
+        raise ScoreError(f"a verdict's score lies in [0, 1]; found {_shown(value)}")
+    return score
+
+
+def _shown(value: object) -> str:
+    """``value`` as messages show it: on one short line, with its type unless that is plain."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a whole number may have too many digits to be written
+        text = "a value that cannot be shown"
+    text = text if len(text) <= 80 else f"{text[:80]}..."
+    plain = value is None or type(value) is float
+    return text if plain else f"{text} of type {type(value).__name__}"
+
+
+def same_reward(a: float, b: float) -> bool:
+    """Whether two rewards differ by rounding alone: by less than a millionth of the larger one, or
+    by less than 1e-9. 0.1 + 0.2 and 0.3 are the same reward."""
+    return math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A verifier that reached no verdict on a completion: there is no score.
+
+    Attributes:
+        reason: what it did instead, on a line.
+        trace: its traceback, "" where there is none.
+    """
+
+    reason: str
+    trace: str = ""
 
 
 @dataclass(frozen=True)
@@ -186,17 +245,34 @@ class Completion:
 
 @dataclass(frozen=True)
 class Rollout:
-    """One graded completion of one problem under one context."""
+    """One completion of one problem under one context, and what its verifier said of it."""
 
     problem_id: str
     context: str
     """Digest of the context it was sampled under."""
     completion: Completion
-    verdict: Verdict
+    verdict: Verdict | Failure
+
+    @property
+    def is_graded(self) -> bool:
+        """Whether there is a verdict on it, and so a reward."""
+        return isinstance(self.verdict, Verdict)
 
     @property
     def reward(self) -> float:
-        return self.verdict.score
+        """The score. Raises: ValueError, if the verifier failed: a failure is no score."""
+        return self._graded.score
+
+    @property
+    def feedback(self) -> str:
+        """The verifier's feedback. Raises: ValueError, if it failed."""
+        return self._graded.feedback
+
+    @property
+    def _graded(self) -> Verdict:
+        if isinstance(self.verdict, Failure):
+            raise ValueError(f"{self.label} was not graded: {self.verdict.reason}")
+        return self.verdict
 
     @property
     def label(self) -> str:
@@ -211,7 +287,10 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Group:
-    """The G rollouts of ONE problem, across all contexts: the advantage is formed over these."""
+    """The graded rollouts of ONE problem, across all contexts: the advantage is formed over these.
+
+    They are G, less those on which the verifier failed.
+    """
 
     problem: Problem
     rollouts: tuple[Rollout, ...]
@@ -220,6 +299,8 @@ class Group:
         strangers = {r.problem_id for r in self.rollouts} - {self.problem.id}
         if strangers:
             raise ValueError(f"a group holds one problem, {self.problem.id!r}; found {strangers}")
+        if not all(rollout.is_graded for rollout in self.rollouts):
+            raise ValueError(f"a group of problem {self.problem.id!r} holds graded rollouts only")
 
     @property
     def rewards(self) -> tuple[float, ...]:

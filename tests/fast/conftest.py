@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 import pytest
 
 from fastslow.fast.protocol import FastPhase, Pair
-from fastslow.types import Candidate, Completion, Context, Population, Problem, Rollout, Verdict
+from fastslow.types import (
+    Candidate,
+    Completion,
+    Context,
+    Failure,
+    Population,
+    Problem,
+    Rollout,
+    Verdict,
+)
 
 
 def problems(prefix: str, count: int) -> list[Problem]:
@@ -19,6 +28,7 @@ class World:
     """Grades by ``skill(context)``, the probability to solve any problem; keeps what was asked."""
 
     skill: Callable[[Context], float]
+    fails: Callable[[Problem, Context], bool] = lambda problem, context: False
     calls: list[list[Pair]] = field(default_factory=list)
 
     @property
@@ -36,7 +46,9 @@ class World:
         score = float(luck < self.skill(context))
         text = f"I guess {problem.reference}"
         completion = Completion((1,), (2,), (-0.5,), text, True, 0)
-        verdict = Verdict(score, f"expected {problem.reference}")
+        verdict: Verdict | Failure = Verdict(score, f"expected {problem.reference}")
+        if self.fails(problem, context):
+            verdict = Failure("it raised ValueError")
         return Rollout(problem.id, context.digest, completion, verdict)
 
     def phase(

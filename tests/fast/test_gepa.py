@@ -59,6 +59,57 @@ def test_a_rare_success_is_found_though_minibatches_tie_at_zero(world, seed):
     assert evolution.population.best.mean > 0.02
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_failed_verdict_is_no_score_of_a_context(world, seed):
+    """A third of all verdicts fail: none of them is a score, and contexts evolve all the same."""
+
+    def fails(problem, context):
+        return random.Random(f"{seed} {problem.id} {context.digest}").random() < 0.3
+
+    unlucky = world(lambda context: 0.2 + 0.15 * min(len(context.demonstrations), 4), fails)
+    evolution = optimizer(population=3).evolve(unlucky.phase(anchors=24, seed=seed))
+    for (problem, digest), rollout in evolution.rollouts.items():
+        for candidate in evolution.candidates:
+            if candidate.context.digest == digest and problem.startswith("anchor"):
+                assert (problem in candidate.scores) == rollout.is_graded
+    assert all(24 > len(c.scores) >= 12 for c in evolution.population.candidates)
+    assert evolution.population.best.mean > 0.3
+
+
+def test_a_context_that_breaks_the_verifier_is_not_kept(world):
+    """A proposal on which nearly every verdict fails has one score, the best there is."""
+
+    def fails(problem, context):
+        return "Think" in context.instructions and problem.id != "anchor0"
+
+    hostile = world(lambda context: "Think" in context.instructions, fails)
+    write = Scripted(write_more)
+    evolution = optimizer(proposers=[write]).evolve(hostile.phase())
+    assert len(evolution.candidates) > 1
+    assert evolution.population.digests == (Context("Answer.").digest,)
+
+
+def test_where_nothing_can_be_compared_the_population_stays(world):
+    blind = world(lambda context: 0.5, lambda problem, context: problem.id != "anchor0")
+    phase = blind.phase(population=contexts(2))
+    evolution = optimizer(proposers=[Scripted(write_more)]).evolve(phase)
+    assert evolution.population.digests == phase.population.digests
+    assert [len(c.scores) for c in evolution.population.candidates] == [1, 1]
+
+
+def test_proposers_see_graded_rollouts_alone(world):
+    seen = []
+
+    def look(parent, examples, *_):
+        seen.extend(rollout.is_graded for _, rollout in examples)
+        return write_more(parent)
+
+    half = world(lambda context: 0.3, lambda problem, context: int(problem.id[-1]) % 2 == 1)
+    optimizer(proposers=[Scripted(look)]).evolve(half.phase())
+    assert seen
+    assert all(seen)
+
+
 def test_instructions_evolve_by_reflection(world):
     tagged = world(lambda context: 0.2 + 0.7 * ("use tags" in context.instructions))
     prompts = []

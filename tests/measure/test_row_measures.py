@@ -41,11 +41,17 @@ def test_an_evaluation() -> None:
         "pass@4": pytest.approx(0.5),
         "distinct/completions": 2.0,  # 3 and 1
         "distinct/correct": 1.0,  # 2 and 0
+        "truncated/fraction": 0.0,
     }
 
 
 def test_one_problem_has_no_interval_and_one_completion_no_diversity() -> None:
-    assert evaluation_measures([group("only", a=1.0)]) == {"accuracy": 1.0, "problems": 1, "n": 1}
+    assert evaluation_measures([group("only", a=1.0)]) == {
+        "accuracy": 1.0,
+        "problems": 1,
+        "n": 1,
+        "truncated/fraction": 0.0,
+    }
 
 
 def test_pass_at_k_goes_as_far_as_the_least_sampled_problem() -> None:
@@ -60,6 +66,7 @@ def test_a_batch() -> None:
         "groups/dropped": 1,
         "reward/mean": pytest.approx(3.5 / 8),
         "reward/std": pytest.approx((3.25 / 8 - (3.5 / 8) ** 2) ** 0.5),
+        "truncated/fraction": 0.0,
     }
     assert reward_measures([]) == {"groups/kept": 0, "groups/dropped": 0}
     assert count_tokens([*FIRST.rollouts, *SECOND.rollouts]) == 16

@@ -17,7 +17,7 @@ import pytest
 from fastslow.report.html import write_report
 from fastslow.run.record import RunRecord, read_run
 from fastslow.run.rollouts import write_rollouts
-from fastslow.types import Completion, Problem, Rollout, Verdict
+from fastslow.types import Completion, Failure, Problem, Rollout, Verdict
 
 Make = Callable[..., Any]
 
@@ -140,6 +140,17 @@ def page(tmp_path: Path) -> Callable[..., Page]:
 
 
 # What it holds.
+
+
+def test_a_failed_verdict_is_shown_as_none(page: Make, whole: list[RunRecord]) -> None:
+    run = whole[0]
+    completion = Completion((1,), (2, 3), (0.0, 0.0), "t", True, 0)
+    failed = Rollout("q", "seed", completion, Failure("it raised ValueError: no"))
+    write_rollouts(run.path / "rollouts", "eval", 2, 0, {"q": Problem("q", "?")}, [failed])
+    read = page(run)
+    (text,) = (text for text in read.texts["article"] if "not graded" in text)
+    assert "feedback\nit raised ValueError: no" in text
+    assert [one["data-score"] for one in read.rollouts].count("failed") == 1
 
 
 def test_the_page_has_everything_in_order(page: Make, whole: list[RunRecord]) -> None:

@@ -66,6 +66,17 @@ def tell(candidate: Callable[..., Candidate]) -> Tell:
     return one_cycle
 
 
+def test_failed_verdicts_are_counted(config: RunConfig) -> None:
+    file = io.StringIO()
+    place = {"step": 1, "cycle": 0, "verdicts/failed": 3}
+    with Console(config, file) as console:
+        console.on_metrics({**place, "phase": "slow", "reward/mean": 0.5})
+        console.on_metrics({**place, "phase": "eval", "context": "seed", "accuracy": 0.5, "n": 1})
+    _, slow, evaluation = file.getvalue().splitlines()
+    assert slow.endswith("reward 0.500  3 verdicts failed")
+    assert evaluation.endswith("1 problem, 3 verdicts failed)")
+
+
 def test_a_file_gets_one_plain_line_for_each_event(config: RunConfig, tell: Tell) -> None:
     file = io.StringIO()
     with Console(config, file) as console:

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from fastslow.run.rollouts import COLUMNS, read_rollouts, write_rollouts
-from fastslow.types import Completion, Problem, Rollout, Verdict
+from fastslow.types import Completion, Failure, Problem, Rollout, Verdict
 
 PROBLEMS = {"p": Problem("p", "1 + 41?", {"answer": 42})}
 
@@ -72,6 +72,18 @@ def test_files_are_named_by_phase_and_never_overwritten(
         "eval_000012.parquet",
         "eval_000012_2.parquet",
         "eval_000012_3.parquet",
+    ]
+
+
+def test_a_failed_verdict_has_no_score(tmp_path: Path) -> None:
+    completion = Completion((1,), (2,), (-0.5,), "t", True, 0)
+    failed = Rollout("p", "c", completion, Failure("it raised ValueError: no", "Traceback"))
+    graded = Rollout("p", "c", completion, Verdict(0.0, "wrong"))
+    path = write_rollouts(tmp_path, "slow", 1, 0, {"p": Problem("p", "?")}, [failed, graded])
+    rows = read_rollouts(path).to_pylist()
+    assert [(row["score"], row["feedback"]) for row in rows] == [
+        (None, "it raised ValueError: no"),
+        (0.0, "wrong"),
     ]
 
 

@@ -15,6 +15,7 @@ from fastslow.types import (
     Completion,
     Context,
     Demonstration,
+    Failure,
     Population,
     Rollout,
     Verdict,
@@ -45,7 +46,13 @@ completions = st.builds(
     st.booleans(),
     st.integers(0, 99),
 )
-rollouts = st.builds(Rollout, texts, texts, completions, st.builds(Verdict, scores, texts))
+rollouts = st.builds(
+    Rollout,
+    texts,
+    texts,
+    completions,
+    st.builds(Verdict, scores, texts) | st.builds(Failure, texts, texts),
+)
 states = st.builds(
     LoopState,
     st.integers(0, 10**6),

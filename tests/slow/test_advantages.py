@@ -1,6 +1,7 @@
 """Advantages and weights: one group per problem, every problem the same weight."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,10 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastslow.slow.advantages import (
+    Baseline,
+    Truncated,
     group_advantages,
     has_signal,
     split_by_context,
     training_data,
+    with_truncation,
 )
 from fastslow.types import Completion, Group, Problem, Rollout, Verdict
 
@@ -59,6 +63,84 @@ def test_a_lone_rollout_says_nothing() -> None:
     assert group_advantages([1.0]) == [0.0]
     assert group_advantages([]) == []
     assert not has_signal(group("a", [("c", 1.0, 3)]))
+
+
+@pytest.mark.parametrize(
+    "rewards",
+    [
+        [0.1 + 0.2, 0.3],
+        [1.0, sum([0.1] * 10), 0.7 + 0.2 + 0.1],
+        [0.1 + 0.2 - 0.3, 0.0],
+        [1e-8, 1e-8 * (1 + 1e-9)],
+        [float(torch.tensor(0.1) * 3), 0.3],  # float32
+        [0.0, 0.0, 0.0],
+    ],
+)
+def test_rewards_that_differ_by_rounding_are_equal(rewards: list[float]) -> None:
+    assert group_advantages(rewards) == [0.0] * len(rewards)
+    same = group("a", [("c", reward, 3) for reward in rewards])
+    assert not has_signal(same)
+    assert training_data([same]) == []
+
+
+@pytest.mark.parametrize("rewards", [[0.5, 0.50001], [1e-6, 2e-6], [0.0, 1e-6], [0.999, 1.0]])
+def test_rewards_that_differ_by_little_differ(rewards: list[float]) -> None:
+    assert has_signal(group("a", [("c", reward, 3) for reward in rewards]))
+    low, high = group_advantages(rewards)
+    assert low < 0 < high
+
+
+def cut_off(name: str, rollouts: Sequence[tuple[float, int, bool]]) -> Group:
+    made = [(rollout(name, "c", reward, tokens), whole) for reward, tokens, whole in rollouts]
+    return Group(
+        Problem(name, f"{name}?"),
+        tuple(replace(r, completion=replace(r.completion, finished=whole)) for r, whole in made),
+    )
+
+
+MIXED = [(1.0, 3, True), (1.0, 9, False), (0.0, 5, True), (0.5, 7, False)]
+
+
+def test_completions_that_were_cut_off_may_be_kept() -> None:
+    mixed = cut_off("a", MIXED)
+    assert with_truncation(mixed, "keep") is mixed
+    data = training_data([mixed], truncated="keep")
+    assert [d.advantage for d in data] == group_advantages([1.0, 1.0, 0.0, 0.5])
+    assert [len(d.token_ids) for d in data] == [3, 9, 5, 7]
+
+
+@pytest.mark.parametrize("baseline", ["problem", "context"])
+def test_masked_completions_count_in_the_baseline_alone(baseline: Baseline) -> None:
+    mixed = cut_off("a", MIXED)
+    assert with_truncation(mixed, "mask") is mixed
+    data = training_data([mixed], baseline, "mask")
+    first, _, third, _ = group_advantages([1.0, 1.0, 0.0, 0.5])
+    assert [(len(d.token_ids), d.advantage) for d in data] == [(3, first), (5, third)]
+    assert sum(d.weight * len(d.token_ids) for d in data) == pytest.approx(1)
+
+
+def test_a_problem_whose_completions_are_all_masked_is_no_problem_of_the_batch() -> None:
+    gone = cut_off("b", [(1.0, 3, False), (0.0, 9, False)])
+    mixed = cut_off("a", MIXED)
+    assert training_data([gone, mixed], truncated="mask") == training_data(
+        [mixed], truncated="mask"
+    )
+    assert training_data([gone], truncated="mask") == []
+
+
+def test_completions_that_were_cut_off_may_score_0() -> None:
+    zeroed = with_truncation(cut_off("a", MIXED), "zero")
+    assert zeroed.rewards == (1.0, 0.0, 0.0, 0.0)
+    data = training_data([zeroed], truncated="zero")
+    assert [d.advantage for d in data] == group_advantages([1.0, 0.0, 0.0, 0.0])
+    assert not has_signal(with_truncation(cut_off("b", [(1.0, 3, False), (0.0, 9, True)]), "zero"))
+
+
+@pytest.mark.parametrize("truncated", ["keep", "mask", "zero"])
+def test_nothing_changes_where_nothing_is_cut_off(truncated: Truncated) -> None:
+    whole = group("a", [("c", 1.0, 3), ("c", 0.0, 4)])
+    data = training_data([with_truncation(whole, truncated)], truncated=truncated)
+    assert data == training_data([whole])
 
 
 def test_the_advantage_is_formed_across_contexts() -> None:

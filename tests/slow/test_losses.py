@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from fastslow.slow.advantages import group_advantages, training_data
 from fastslow.slow.losses import LOSSES, cispo, kl_to_reference
+from fastslow.types import Completion, Group, Problem, Rollout, Verdict
 
 CAP = 4.0
 
@@ -52,11 +54,13 @@ def trl_s(
     advantages: Tensor,
     reference: Tensor | None = None,
     beta: float = 0.0,
+    mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """What GRPOTrainer._compute_loss makes of the same log-probabilities with loss_type="cispo".
 
     It runs on a stand-in for the trainer that gives these log-probabilities instead of a model's
-    and counts one item in the batch, so that the loss is a sum.
+    and counts one item in the batch, so that the loss is a sum; with a mask, [5, 8], it counts the
+    items that the mask lets through, as TRL does, so that the loss is their mean.
     """
     from trl import GRPOTrainer
 
@@ -85,10 +89,10 @@ def trl_s(
         "prompt_ids": ones[:, :1],
         "prompt_mask": ones[:, :1],
         "completion_ids": ones,
-        "completion_mask": ones,
+        "completion_mask": ones if mask is None else mask,
         "advantages": advantages,
         "old_per_token_logps": behaviour,
-        "num_items_in_batch": torch.tensor(1.0),
+        "num_items_in_batch": torch.tensor(1.0) if mask is None else mask.sum(),
     }
     if reference is not None:
         inputs["ref_per_token_logps"] = reference
@@ -118,6 +122,42 @@ def test_the_kl_term_is_trl_s_with_bias_correction(seed: int) -> None:
     logprobs, behaviour, reference, advantages = random_tokens(seed, 0.8)
     found = ours(logprobs, behaviour, advantages, reference=reference, beta=0.3, cap=torch.inf)
     assert_same(found, trl_s(logprobs, behaviour, advantages, reference, beta=0.3))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_masked_completions_are_trl_s(seed: int) -> None:
+    """TRL's mask_truncated_completions takes their tokens out of the loss and of its count, and
+    leaves the advantages as they are."""
+    logprobs, behaviour, _, _ = random_tokens(seed, 0.5)
+    rewards = [1.0, 0.0, 0.25, 0.5, 0.0]
+    finished = [True, False, True, False, True]
+    rollouts = tuple(
+        Rollout(
+            "p",
+            "c",
+            Completion((1,), tuple(range(8)), tuple(old.tolist()), "", whole, 0),
+            Verdict(reward),
+        )
+        for old, whole, reward in zip(behaviour, finished, rewards, strict=True)
+    )
+    data = training_data([Group(Problem("p", "?"), rollouts)], truncated="mask")
+    leaf = logprobs.clone().requires_grad_()
+    losses = [
+        datum.weight
+        * cispo(
+            row,
+            torch.tensor(datum.logprobs, dtype=row.dtype),
+            torch.tensor(datum.advantage, dtype=row.dtype),
+            cap=CAP,
+        )
+        for datum, row in zip(data, leaf[finished], strict=True)
+    ]
+    loss = torch.cat(losses).sum()
+    loss.backward()
+    assert leaf.grad is not None
+    advantages = torch.tensor(group_advantages(rewards), dtype=torch.float64)
+    mask = torch.tensor(finished)[:, None].expand(5, 8).long()
+    assert_same((loss.detach(), leaf.grad), trl_s(logprobs, behaviour, advantages, mask=mask))
 
 
 @pytest.mark.parametrize("drift", [0.0, 0.1, 2.0])
@@ -199,6 +239,35 @@ def test_the_cap_bounds_the_ratio_of_the_kl_term() -> None:
     k3 = torch.exp(torch.tensor([-1.0])) + 1 - 1
     found = kl_to_reference(policy, policy - 10, reference, cap=CAP)
     torch.testing.assert_close(found, CAP * k3)
+
+
+@pytest.mark.parametrize("cap", [CAP, torch.inf])
+def test_the_kl_term_is_finite_for_all_finite_log_probabilities(cap: float) -> None:
+    points = [-1e4, -1000.0, -300.0, -95.0, -41.0, -21.0, -19.0, -2.0, -1e-3, 0.0]
+    policy, behaviour, reference = map(
+        torch.Tensor.flatten, torch.meshgrid(*[torch.tensor(points)] * 3, indexing="ij")
+    )
+    leaf = policy.clone().requires_grad_()
+    values = kl_to_reference(leaf, behaviour, reference, cap=cap)
+    values.sum().backward()
+    assert leaf.grad is not None
+    assert values.isfinite().all()
+    assert leaf.grad.isfinite().all()
+    assert (values >= -1e-4).all()
+
+
+@pytest.mark.parametrize("distance", [0.0, 0.5, 5.0, 19.9, 20.1, 40.0])
+def test_the_kl_term_has_its_value_and_gradient_on_both_sides_of_the_switch(
+    distance: float,
+) -> None:
+    for behind in (-1.0, 0.0, 3.0):  # the behaviour below, at and above the policy; one is capped
+        policy = torch.tensor([-45.0], dtype=torch.float64, requires_grad=True)
+        behaviour, reference = policy.detach() - behind, policy.detach() + distance
+        kl_to_reference(policy, behaviour, reference, cap=CAP).sum().backward()
+        plain = policy.detach().clone().requires_grad_()
+        ratio = (plain - behaviour).exp().clamp(max=CAP)
+        (ratio * ((reference - plain).exp() - (reference - plain) - 1)).sum().backward()
+        torch.testing.assert_close(policy.grad, plain.grad, rtol=1e-6, atol=1e-12)
 
 
 def test_a_token_the_policy_came_to_avoid_does_not_explode() -> None:

@@ -17,7 +17,7 @@ from fastslow.errors import InputError
 from fastslow.tasks import Task, create, environments
 from fastslow.tasks.environments import Reward, Row, run, text_of
 from fastslow.tasks.grading import Graders
-from fastslow.types import SPLITS
+from fastslow.types import SPLITS, Failure, Verdict
 
 SYSTEM = ("system", "Put the sum in a box.")
 
@@ -77,9 +77,21 @@ def test_rewards_become_verdicts_that_teach(monkeypatch: pytest.MonkeyPatch) -> 
     assert wrong.score == pytest.approx(0.2)
     for told in ("reward is 0.2 of 1", "- box: 0.2", "- right: 0", "ended: 'Well", "'5'", "a box."):
         assert told in wrong.feedback
-    assert sums.grade(problem, "infinite").score == 0.0
     assert sums.grade(problem, "parts").score == 1.0
-    assert "out of fuel" in sums.grade(problem, "crash").feedback
+
+
+def test_an_environment_that_fails_gives_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    sums = task(monkeypatch)
+    problem = sums.problems("train")[0]
+    with Graders(sums, here=True) as graders:
+        right, crash, infinite = graders.grade(
+            [(problem, text) for text in ("\\boxed{1}", "crash", "infinite")]
+        )
+    assert isinstance(right, Verdict)
+    assert isinstance(crash, Failure)
+    assert crash.reason == "it raised RuntimeError: out of fuel"
+    assert isinstance(infinite, Failure)
+    assert infinite.reason == "it raised ValueError: the environment's reward is nan"
 
 
 def test_the_best_reward_may_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +258,8 @@ def test_a_taskset_is_asked_and_scored() -> None:
     assert verdict.score == pytest.approx(0.2)
     assert "- right: 0" in verdict.feedback
     assert "- length: 9" in verdict.feedback
-    assert "out of fuel" in letters.grade(letters.problems("train")[0], "crash").feedback
+    with pytest.raises(Exception, match="out of fuel"):
+        letters.grade(letters.problems("train")[0], "crash")
 
 
 @tasksets

@@ -19,7 +19,7 @@ from fastslow.errors import InputError, RunError
 from fastslow.tasks import Task, create, registry
 from fastslow.tasks.grading import Graders
 from fastslow.tasks.grading_server import work
-from fastslow.types import Problem, Split, Verdict
+from fastslow.types import Failure, Problem, Split, Verdict
 
 UNRULY = '''
 import os
@@ -151,30 +151,53 @@ def test_two_are_graded_at_a_time(graders: Graders) -> None:
     [
         ("loop", "it took longer than 1.5 seconds"),
         ("sleep 60", "it took longer than 1.5 seconds"),
-        ("exit", "it called sys.exit"),
         ("_exit", "it ended its process"),
-        ("raise", "it raised ValueError: no idea"),
-        ("recurse", "it raised RecursionError"),
-        ("interrupt", "it ended its process"),
-        ("return", "it raised TypeError: grade() returned float, not a Verdict"),
         ("memory", "it needed more memory than it may have"),
         ("crash", "it ended its process"),
         ("group", "it ended its process"),
         ("close", "it ended its process"),
-        ("read", "it raised EOFError"),
     ],
 )
-def test_a_verifier_that_misbehaves_costs_one_verdict(
+def test_a_completion_that_stops_a_verifier_that_works_scores_0(
     graders: Graders, completion: str, reason: str
 ) -> None:
     first, bad, last = graders.grade(pairs("a", completion, "a"))
-    assert (first.score, bad.score, last.score) == (1.0, 0.0, 1.0)
+    assert first == last == Verdict(1.0, "p a")
+    assert isinstance(bad, Verdict)
+    assert bad.score == 0.0
     assert f"The answer could not be graded: the verifier was stopped, {reason}" in bad.feedback
+    # Of a verifier that reaches no verdict at all nothing is known.
+    assert graders.grade(pairs(completion)) == [Failure(reason)]
+
+
+@pytest.mark.parametrize(
+    ("completion", "reason"),
+    [
+        ("exit", "it called sys.exit"),
+        ("raise", "it raised ValueError: no idea"),
+        ("recurse", "it raised RecursionError"),
+        ("interrupt", "it raised KeyboardInterrupt"),
+        ("return", "it raised TypeError: grade() returned float, not a Verdict"),
+        ("read", "it raised EOFError"),
+    ],
+)
+def test_a_verifier_that_fails_costs_one_verdict(
+    graders: Graders, completion: str, reason: str
+) -> None:
+    first, bad, last = graders.grade(pairs("a", completion, "a"))
+    assert first == last == Verdict(1.0, "p a")
+    assert isinstance(bad, Failure)
+    assert bad.reason.startswith(reason)
+    assert "Traceback" in bad.trace
 
 
 def test_a_batch_of_nothing_but_trouble_comes_to_an_end(graders: Graders) -> None:
     trouble = ["_exit", "crash", "exit", "raise", "close", "group", "memory", "interrupt"] * 6
-    assert [v.score for v in graders.grade(pairs(*trouble, "a"))] == [0.0] * len(trouble) + [1.0]
+    *found, last = graders.grade(pairs(*trouble, "a"))
+    fails = [text in ("exit", "raise", "interrupt") for text in trouble]
+    assert [isinstance(verdict, Failure) for verdict in found] == fails
+    assert {verdict.score for verdict in found if isinstance(verdict, Verdict)} == {0.0}
+    assert last == Verdict(1.0, "p a")
 
 
 @pytest.mark.parametrize("completion", ["fork", "print"])
@@ -187,8 +210,7 @@ def test_what_a_verifier_does_on_the_side_changes_no_verdict(
 
 
 def test_all_that_a_verifier_started_is_killed(graders: Graders, tmp_path: Path) -> None:
-    (verdict,) = graders.grade(pairs(f"leave {tmp_path / 'left'}"))
-    assert "it ended its process" in verdict.feedback
+    assert graders.grade(pairs(f"leave {tmp_path / 'left'}")) == [Failure("it ended its process")]
     time.sleep(1.5)
     assert not (tmp_path / "left").exists()
 
@@ -423,7 +445,9 @@ def test_work_says_what_became_of_an_item() -> None:
     assert work(task, problem, "a") == {"score": 1.0, "feedback": str(os.getpid())}
     assert work(task, problem, None) == {"text": None}
     task.grader = lambda _: 2.0
-    assert work(task, problem, "a")["failed"].startswith("it raised ValueError: a verdict's score")
+    found = work(task, problem, "a")
+    assert found["fault"] == "a verdict's score lies in [0, 1]; found 2.0"
+    assert found["trace"].startswith("Traceback")
 
 
 def test_files_that_were_loaded_are_known(unruly: Task) -> None:

@@ -22,7 +22,7 @@ from fastslow.config import TaskConfig
 from fastslow.tasks import Task, available, create
 from fastslow.tasks.grading import Graders
 from fastslow.tasks.screen import SCREENS
-from fastslow.types import Problem, Split, Verdict
+from fastslow.types import Failure, Problem, Split, Verdict
 
 HOSTILE = Path(__file__).parents[1] / "data" / "hostile.jsonl"
 SECRET = "nobody reads this"
@@ -234,11 +234,10 @@ def test_nothing_hostile_scores_1(name: str, verdicts: dict[str, list[Verdict]])
 @pytest.mark.parametrize("name", TASKS)
 def test_no_verifier_breaks(name: str, verdicts: dict[str, list[Verdict]]) -> None:
     """Too long or too large an answer may stop one; nothing else may."""
-    accidents = ("was stopped, it raised", "was stopped, it ended", "was stopped, it called")
     assert not [
-        (entry, verdict.feedback)
+        (entry, verdict)
         for entry, verdict in graded(name, verdicts)
-        if any(accident in verdict.feedback for accident in accidents)
+        if isinstance(verdict, Failure) or "was stopped, it ended" in verdict.feedback
     ]
 
 

@@ -52,12 +52,12 @@ def test_one_file_is_cut_in_three(tmp_path: Path) -> None:
 def test_files_of_their_own_and_nothing_of_them_in_training(tmp_path: Path) -> None:
     train = write(tmp_path / "a.jsonl", [{"q": f"q{n}", "a": n, "key": f"k{n}"} for n in range(9)])
     held = write(tmp_path / "b.jsonl", [{"q": "Q3", "a": 3, "key": "k3"}])
-    test = write(tmp_path / "c.jsonl", [{"q": "new", "a": 3, "key": "k5"}])
+    test = write(tmp_path / "c.jsonl", [{"q": "new", "a": 3, "key": "k55"}])
     task = jsonl(train, validation_path=str(held), test_path=str(test), question="q", answer="a",
                  id="key")  # fmt: skip
     assert [p.id for p in task.problems("validation")] == ["k3"]
-    assert [p.id for p in task.problems("test")] == ["k5"]
-    assert {p.id for p in task.problems("train")} == {"k0", "k1", "k2", "k4", "k6", "k7", "k8"}
+    assert [p.id for p in task.problems("test")] == ["k55"]
+    assert {p.id for p in task.problems("train")} == {f"k{n}" for n in range(9) if n != 3}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fastslow.fast.codec import Texts, decode, encode
 from fastslow.fast.proposer import Example, ProposalError, Proposer
 from fastslow.fast.protocol import FastPhase
-from fastslow.types import Candidate, Context, Problem, Rollout
+from fastslow.types import Candidate, Context, Problem, Rollout, same_reward
 
 if TYPE_CHECKING:
     from gepa.core.adapter import EvaluationBatch
@@ -73,10 +74,10 @@ class Adapter:
         rollouts = iter(self._phase.evaluate(pairs))
         batches = []
         for _, problems in asked:
-            examples = [(problem, next(rollouts)) for problem in problems]
-            outputs = [rollout for _, rollout in examples]
-            scores = [rollout.reward for rollout in outputs]
-            batches.append(EvaluationBatch(outputs, scores, examples))
+            outputs = [next(rollouts) for _ in problems]
+            pairs_of = zip(problems, outputs, strict=True)
+            examples = [(problem, rollout) for problem, rollout in pairs_of if rollout.is_graded]
+            batches.append(EvaluationBatch(outputs, list(map(_score, outputs)), examples))
         return batches
 
     def choose_proposer(self, *_: Any, **__: Any) -> list[str]:
@@ -149,10 +150,22 @@ class Acceptance:
     where the parent scores zero on *every* anchor, and a good context would on a few in a hundred,
     a minibatch of three nearly always ties at zero. There the tie is accepted: only a full pass
     can tell, and nothing worse than the parent can be let in.
+
+    Compared are the problems on which both have a score.
     """
 
     def should_accept(self, proposal: Any, state: GEPAState[Rollout, int]) -> bool:
-        before = sum(proposal.subsample_scores_before)
-        after = sum(proposal.subsample_scores_after)
+        pairs = zip(proposal.subsample_scores_before, proposal.subsample_scores_after, strict=True)
+        known = [pair for pair in pairs if not any(map(math.isnan, pair))]
+        before, after = (sum(scores) for scores in zip((0.0, 0.0), *known, strict=True))
         (parent,) = proposal.parent_program_ids
-        return bool(after > before or not any(state.prog_candidate_val_subscores[parent].values()))
+        improves = after > before and not same_reward(after, before)
+        return improves or not any(
+            s > 0 for s in state.prog_candidate_val_subscores[parent].values()
+        )
+
+
+def _score(rollout: Rollout) -> float:
+    """What GEPA takes for a rollout's score: NaN where there is none. GEPA has no word for that,
+    but NaN is neither better than any score nor equal to one, so it puts no context on a front."""
+    return rollout.reward if rollout.is_graded else math.nan

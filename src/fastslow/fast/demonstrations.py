@@ -63,9 +63,10 @@ class DemonstrationProposer:
         rng.shuffle(usable)
         probed = usable[: self.probe]
         rollouts = phase.evaluate([(problem, parent) for problem in probed])
-        rewards = {rollout.problem_id: rollout.reward for rollout in rollouts}
-        failed = sorted((p for p in probed if rewards[p.id] < 1), key=lambda p: rewards[p.id])
-        return failed + usable[self.probe :] if len(failed) == len(probed) else failed
+        rewards = {rollout.problem_id: rollout.reward for rollout in rollouts if rollout.is_graded}
+        graded = [problem for problem in probed if problem.id in rewards]
+        failed = sorted((p for p in graded if rewards[p.id] < 1), key=lambda p: rewards[p.id])
+        return failed + usable[self.probe :] if len(failed) == len(graded) else failed
 
     def _extended(
         self, context: Context, material: Sequence[Problem], count: int, phase: FastPhase

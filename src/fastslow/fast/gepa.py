@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fastslow.fast")
 
+COVERAGE = 0.5
+"""Share of the anchors that a context needs a score on to be kept. Where the verifier fails, there
+is none; too few of them say little of a context, and leave little to compare the others by."""
+
 
 def auto_budget(
     *, population: int, anchors: int, proposals: int, minibatch: int, proposal_calls: int
@@ -90,15 +94,30 @@ class GepaOptimizer:
         self._search(phase, memo, adapter, budget)
 
         candidates = tuple(_scored(c, anchors, memo) for c in adapter.candidates.values())
-        complete = [c for c in candidates if len(c.scores) == len(anchors)]
+        complete = [c for c in candidates if _is_complete(c, anchors, memo)]
+        kept = self._kept(complete, len(anchors)) or candidates[: len(previous)]
         return Evolution(
-            population=Population(select(complete, self.population)),
+            population=Population(kept),
             candidates=candidates,
             rollouts=memo.rollouts,
             metric_calls=memo.metric_calls,
             proposals=len(candidates) - len(previous),
             failed_proposals=adapter.failed,
         )
+
+    def _kept(self, complete: Sequence[Candidate], anchors: int) -> tuple[Candidate, ...]:
+        """The candidates to keep, compared on the anchors on which all have a score; none if there
+        is no such anchor."""
+        able = [c for c in complete if len(c.scores) >= COVERAGE * anchors]
+        common = set.intersection(*(set(c.scores) for c in able)) if able else set()
+        if not common:
+            return ()
+        compared = [
+            replace(c, scores={p: score for p, score in c.scores.items() if p in common})
+            for c in able
+        ]
+        by_digest = {c.context.digest: c for c in able}
+        return tuple(by_digest[c.context.digest] for c in select(compared, self.population))
 
     def _metric_calls(self, anchors: int, proposal_calls: int) -> int:
         if self.budget != "auto":
@@ -156,12 +175,11 @@ def _initial_state(phase: FastPhase, memo: Memo) -> GEPAState[Rollout, int]:
 
     programs, evaluations = [], []
     for context in phase.population.contexts:
-        rewards = [memo.rollouts[problem.id, context.digest].reward for problem in phase.anchors]
+        rollouts = [memo.rollouts[problem.id, context.digest] for problem in phase.anchors]
+        scores = {n: rollout.reward for n, rollout in enumerate(rollouts) if rollout.is_graded}
         programs.append(encode(context))
         evaluations.append(
-            ValsetEvaluation[Rollout, int](
-                outputs_by_val_id={}, scores_by_val_id=dict(enumerate(rewards))
-            )
+            ValsetEvaluation[Rollout, int](outputs_by_val_id={}, scores_by_val_id=scores)
         )
     state = GEPAState[Rollout, int](programs[0], evaluations[0])
     state.num_full_ds_evals = len(programs)
@@ -174,9 +192,13 @@ def _initial_state(phase: FastPhase, memo: Memo) -> GEPAState[Rollout, int]:
 def _scored(candidate: Candidate, anchors: Sequence[Problem], memo: Memo) -> Candidate:
     """The candidate with the scores that it got in this phase, in the order of the anchors."""
     digest = candidate.context.digest
-    keys = {problem.id: (problem.id, digest) for problem in anchors}
-    scores = {name: memo.rollouts[key].reward for name, key in keys.items() if key in memo.rollouts}
-    return replace(candidate, scores=scores)
+    tried = (memo.rollouts.get((problem.id, digest)) for problem in anchors)
+    return replace(candidate, scores={r.problem_id: r.reward for r in tried if r and r.is_graded})
+
+
+def _is_complete(candidate: Candidate, anchors: Sequence[Problem], memo: Memo) -> bool:
+    """Whether it was tried on every anchor, as a proposal is that is not rejected early."""
+    return all((p.id, candidate.context.digest) in memo.rollouts for p in anchors)
 
 
 def _without_anchors(pool: Sequence[Problem], anchors: Sequence[Problem]) -> list[Problem]:

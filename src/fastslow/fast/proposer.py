@@ -10,7 +10,7 @@ from fastslow.fast.protocol import FastPhase
 from fastslow.types import Context, Problem, Rollout
 
 Example = tuple[Problem, Rollout]
-"""A problem and what the policy made of it under the context to improve."""
+"""A problem and what the policy made of it under the context to improve: a graded rollout."""
 
 
 class ProposalError(Exception):

@@ -12,6 +12,7 @@ Pair = tuple[Problem, Context]
 
 Evaluate = Callable[[Sequence[Pair]], list[Rollout]]
 """Samples and grades ONE rollout per (problem, context) pair, in order, under the current policy.
+A rollout on which the verifier failed has no reward: its pair goes without a score.
 
 Every pair costs one metric call. Calling it with a context that shows the problem is an error."""
 
@@ -48,7 +49,7 @@ class Evolution:
 
     Attributes:
         population: at most K contexts, best mean first.
-        candidates: every context that was scored in this phase, in the order of their first score,
+        candidates: every context that was tried in this phase, in the order of their first score,
             kept or not. The kept ones are exactly those of ``population``.
         rollouts: the one rollout of each (problem id, context digest) pair, for the slow phase.
         metric_calls: how many rollouts the phase sampled; equals ``len(rollouts)`` of all pairs

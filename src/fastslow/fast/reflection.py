@@ -98,13 +98,13 @@ def write_prompt(instructions: str, examples: Sequence[Example], limit: int) -> 
     """
     parts = [_TASK.format(limit=limit), _block("current_instructions", instructions)]
     for number, (problem, rollout) in enumerate(examples, start=1):
-        completion, verdict = rollout.completion, rollout.verdict
+        completion = rollout.completion
         ending = "" if completion.finished else "\n[cut off at the token limit]"
         parts += [
-            f"Example {number}, score {verdict.score:g}:",
+            f"Example {number}, score {rollout.reward:g}:",
             _block("question", problem.question),
             _block("completion", completion.text + ending),
-            _block("feedback", verdict.feedback),
+            _block("feedback", rollout.feedback),
         ]
     return well_formed("\n".join([*parts, _CLOSING]))
 

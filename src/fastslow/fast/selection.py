@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from fastslow.types import Candidate
+from fastslow.types import Candidate, same_reward
 
 Scores = Mapping[str, Mapping[str, float]]
 """Score by problem id, by context digest. Every context is scored on the same problems."""
@@ -23,10 +23,12 @@ def frontier(scores: Scores) -> frozenset[str]:
     """
     rows = list(scores.values())
     best = {problem: max(row[problem] for row in rows) for problem in rows[0]}
-    telling = [p for p, top in best.items() if any(row[p] != top for row in rows)]
+    telling = [p for p, top in best.items() if not all(same_reward(row[p], top) for row in rows)]
     if not telling:
         return frozenset(scores)
-    return frozenset(d for d, row in scores.items() if any(row[p] == best[p] for p in telling))
+    return frozenset(
+        d for d, row in scores.items() if any(same_reward(row[p], best[p]) for p in telling)
+    )
 
 
 def select(candidates: Sequence[Candidate], k: int) -> tuple[Candidate, ...]:

@@ -22,7 +22,7 @@ def reward_measures(groups: Sequence[Group]) -> dict[str, Any]:
     if rewards:
         measures["reward/mean"] = statistics.fmean(rewards)
         measures["reward/std"] = statistics.pstdev(rewards)
-    return measures
+    return measures | truncation_measures(groups)
 
 
 def task_measures(groups: Sequence[Group], curriculum: Curriculum) -> dict[str, float]:
@@ -33,6 +33,18 @@ def task_measures(groups: Sequence[Group], curriculum: Curriculum) -> dict[str, 
     for group in groups:
         rewards.setdefault(curriculum.task_of(group.problem), []).extend(group.rewards)
     return {f"reward/mean/{task}": statistics.fmean(some) for task, some in rewards.items() if some}
+
+
+def verdict_measures(rollouts: Sequence[Rollout]) -> dict[str, int]:
+    """How many rollouts the verifier failed on, where it did."""
+    failed = sum(not rollout.is_graded for rollout in rollouts)
+    return {"verdicts/failed": failed} if failed else {}
+
+
+def truncation_measures(groups: Sequence[Group]) -> dict[str, float]:
+    """Which share of the completions the token limit cut off."""
+    finished = [rollout.completion.finished for group in groups for rollout in group.rollouts]
+    return {"truncated/fraction": finished.count(False) / len(finished)} if finished else {}
 
 
 def evolution_measures(evolution: Evolution) -> dict[str, Any]:
@@ -68,7 +80,7 @@ def evaluation_measures(groups: Sequence[Group]) -> dict[str, Any]:
     if max(map(len, scores)) > 1:
         measures["distinct/completions"] = distinct(texts)
         measures["distinct/correct"] = distinct_correct(texts, scores)
-    return measures
+    return measures | truncation_measures(groups)
 
 
 def count_tokens(rollouts: Sequence[Rollout]) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,15 @@ _TEXTS = ("cycle", "problem_id", "question", "reference", "context", "text", "fe
 
 @dataclass(frozen=True)
 class Place:
-    """Where a rollout stands in a run, and how it did: what the choice is made by."""
+    """Where a rollout stands in a run, and how it did: what the choice is made by.
+
+    Attributes:
+        score: None where the verifier failed.
+    """
 
     phase: str
     step: int
-    score: float
+    score: float | None
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,9 @@ def choose(places: Sequence[Place], limit: int) -> list[int]:
     chosen: dict[int, None] = {}
     for groups in ends.values():
         for members in (groups[0], groups[-1]):
-            best = max(members, key=lambda i: places[i].score)
-            worst = min(members, key=lambda i: places[i].score)
+            graded = [(score, i) for i in members if (score := places[i].score) is not None]
+            best = max(graded, key=itemgetter(0), default=(None, members[0]))[1]
+            worst = min(graded, key=itemgetter(0), default=(None, members[0]))[1]
             chosen.update(dict.fromkeys((best, worst, members[0], members[-1])))
     rest = [position for position in range(len(places)) if position not in chosen]
     room = max(0, limit - len(chosen))

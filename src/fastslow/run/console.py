@@ -247,7 +247,8 @@ def _labelled(name: str, text: str, style: str = "") -> RenderableType:
 
 
 def _measures(row: Mapping[str, Any]) -> str:
-    return "  ".join(f"{name} {_number(row[key])}" for key, name in _SHOWN.items() if key in row)
+    shown = [f"{name} {_number(row[key])}" for key, name in _SHOWN.items() if key in row]
+    return "  ".join(shown + _failed(row))
 
 
 def _accuracy(row: Mapping[str, Any]) -> str:
@@ -257,8 +258,14 @@ def _accuracy(row: Mapping[str, Any]) -> str:
         for key, what in (("problems", "problem"), ("n", "rollout"))
         if key in row
     ]
-    told = ", ".join([place, *counts])
+    told = ", ".join([place, *counts, *_failed(row)])
     return f"accuracy {_number(row['accuracy'])} with {row['context']} context ({told})"
+
+
+def _failed(row: Mapping[str, Any]) -> list[str]:
+    """How many verdicts failed, where some did."""
+    failed = row.get("verdicts/failed", 0)
+    return [f"{_counted(failed, 'verdict')} failed"] if failed else []
 
 
 def _number(value: float) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fastslow.run import disk
 from fastslow.run.observer import Phase
 from fastslow.run.text import well_formed
-from fastslow.types import Problem, Rollout
+from fastslow.types import Failure, Problem, Rollout
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,7 +32,7 @@ COLUMNS = {
     "token_ids": "list<int32>",
     "logprobs": "list<float32>",  # nats, of the distribution that was sampled from
     "prompt_tokens": "int32",
-    "score": "float64",
+    "score": "float64",  # null where the verifier failed: then feedback says how
     "feedback": "string",
     "finished": "bool",
     "policy_version": "int32",
@@ -101,7 +101,12 @@ def _unused(folder: Path, stem: str) -> Path:
 
 
 def _row(phase: Phase, step: int, cycle: int, problem: Problem, rollout: Rollout) -> dict[str, Any]:
-    completion = rollout.completion
+    completion, verdict = rollout.completion, rollout.verdict
+    graded: dict[str, Any]
+    if isinstance(verdict, Failure):
+        graded = {"score": None, "feedback": well_formed(verdict.reason)}
+    else:
+        graded = {"score": verdict.score, "feedback": well_formed(verdict.feedback)}
     return {
         "phase": phase,
         "step": step,
@@ -115,8 +120,7 @@ def _row(phase: Phase, step: int, cycle: int, problem: Problem, rollout: Rollout
         "token_ids": completion.token_ids,
         "logprobs": completion.logprobs,
         "prompt_tokens": len(completion.prompt_ids),
-        "score": rollout.reward,
-        "feedback": well_formed(rollout.verdict.feedback),
+        **graded,
         "finished": completion.finished,
         "policy_version": completion.policy_version,
     }

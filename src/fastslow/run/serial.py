@@ -18,6 +18,7 @@ from fastslow.types import (
     Completion,
     Context,
     Demonstration,
+    Failure,
     Population,
     Rollout,
     Verdict,
@@ -115,8 +116,7 @@ def rollout_to_json(rollout: Rollout) -> Json:
     return {
         "problem_id": rollout.problem_id,
         "context": rollout.context,
-        "score": rollout.verdict.score,
-        "feedback": rollout.verdict.feedback,
+        "verdict": verdict_to_json(rollout.verdict),
         "prompt_ids": completion.prompt_ids,
         "token_ids": completion.token_ids,
         "logprobs": completion.logprobs,
@@ -138,5 +138,17 @@ def rollout_from_json(data: Json) -> Rollout:
             finished=data["finished"],
             policy_version=int(data["policy_version"]),
         ),
-        verdict=Verdict(score=float(data["score"]), feedback=data["feedback"]),
+        verdict=verdict_from_json(data["verdict"]),
     )
+
+
+def verdict_to_json(verdict: Verdict | Failure) -> Json:
+    if isinstance(verdict, Failure):
+        return {"failure": verdict.reason, "trace": verdict.trace}
+    return {"score": verdict.score, "feedback": verdict.feedback}
+
+
+def verdict_from_json(data: Json) -> Verdict | Failure:
+    if "failure" in data:
+        return Failure(data["failure"], data["trace"])
+    return Verdict(score=float(data["score"]), feedback=data["feedback"])

@@ -6,6 +6,7 @@ is not their matter (``slow.advantages`` decides that).
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
@@ -53,12 +54,25 @@ def kl_to_reference(
     rho * exp(d) = pi_reference / pi_behaviour does not. With it, value and gradient are unbiased
     on samples of any behaviour policy, as far as ``cap`` leaves rho alone.
 
+    Far from the reference rho is 0 and exp(d) infinite, though their product is neither: there it
+    is formed as exp(log rho + d). Value and gradient are finite for all finite log-probabilities.
+
     How the KL term enters the paper's loss is not stated.
     """
-    ratio = (logprobs - behaviour_logprobs).exp().clamp(max=cap)
     difference = reference_logprobs - logprobs
-    return ratio * (torch.expm1(difference) - difference)
+    log_ratio = (logprobs - behaviour_logprobs).clamp(max=min(math.log(cap), _LARGEST - _NEAR))
+    ratio = log_ratio.exp()
+    near = ratio * (torch.expm1(difference.clamp(max=_NEAR)) - difference)
+    far = (log_ratio + difference).clamp(max=_LARGEST).exp() - ratio * (1 + difference)
+    return torch.where(difference <= _NEAR, near, far)
 
+
+_NEAR = 20.0
+"""Nats from the reference up to which exp(d) is formed by itself, with the digits of expm1 that
+count where d is small."""
+
+_LARGEST = 60.0
+"""Exponents are bounded by this: e^60 is finite in fp32, and so is a batch's sum of such terms."""
 
 LOSSES: dict[str, PolicyLoss] = {"cispo": cispo}
 """Losses by the name that ``[slow] algorithm`` gives."""

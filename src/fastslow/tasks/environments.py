@@ -129,12 +129,12 @@ class VerifiersEnvironment(Task):
         return self._splits[split]
 
     def grade(self, problem: Problem, completion: str) -> Verdict:
+        """What the environment raises is a failure of the verifier, and no score."""
         row: Row = problem.reference
-        try:
-            reward = run(self._environment.score(row.data, completion))
-        except Exception as error:  # whatever the environment's own code trips over
-            return Verdict(0.0, f"The environment failed: {type(error).__name__}: {error}")
-        share = reward.total / self._best if math.isfinite(reward.total) else 0.0
+        reward = run(self._environment.score(row.data, completion))
+        if not math.isfinite(reward.total):
+            raise ValueError(f"the environment's reward is {reward.total}")
+        share = reward.total / self._best
         score = min(max(round(share, 9), 0.0), 1.0)  # weights may add up to 0.9999999999999999
         return Verdict(score, _feedback(row, completion, reward, self._best))
 

@@ -25,7 +25,7 @@ from fastslow.errors import InputError, RunError
 from fastslow.tasks.grading_server import READY, Assignment, send, work
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.registry import loaded_files
-from fastslow.types import Problem, Verdict
+from fastslow.types import Failure, Problem, Verdict
 
 logger = logging.getLogger("fastslow.tasks")
 
@@ -46,10 +46,15 @@ def default_workers() -> int:
 class Graders:
     """Grades completions of one task in processes of their own, which start when first needed.
 
-    A verdict that takes longer than ``task.grading_seconds``, needs more than
-    ``task.grading_bytes``, raises, or ends its process scores 0; its feedback says what happened,
-    and all processes that it started are killed. Not guarded against: a verifier that means harm.
-    It has the rights of the run. Code that a model wrote belongs in ``tasks.sandbox``.
+    A verifier that raises, exits or returns something else than a verdict has failed: that is no
+    score. A completion scores 0 if its verifier had to be stopped, because it takes longer than
+    ``task.grading_seconds``, needs more than ``task.grading_bytes`` or ends its process, and the
+    verifier did reach a verdict on another completion of the same call: a policy that can stall its
+    verifier must not escape the 0. Where it reached none, it has failed there too. All processes
+    that such a verifier started are killed.
+
+    Not guarded against: a verifier that means harm. It has the rights of the run. Code that a model
+    wrote belongs in ``tasks.sandbox``.
 
     A task that another process cannot build, such as one defined in a notebook, is graded in this
     one, unguarded; a warning says so.
@@ -57,13 +62,14 @@ class Graders:
     Args:
         task: the task, which travels by pickle.
         workers: verdicts at a time.
+        here: whether this process grades in any case, unguarded and without the warning.
     """
 
-    def __init__(self, task: Task, workers: int | None = None) -> None:
+    def __init__(self, task: Task, workers: int | None = None, *, here: bool = False) -> None:
         self._task = task
         self._workers = workers or default_workers()
         self._server: _Server | None = None
-        self._here = False
+        self._here = here
         self._failures = 0
 
     def __enter__(self) -> Graders:
@@ -77,24 +83,27 @@ class Graders:
     ) -> None:
         self.close()
 
-    def grade(self, pairs: Sequence[tuple[Problem, str]]) -> list[Verdict]:
-        """A verdict on each (problem, completion), in order.
+    def grade(self, pairs: Sequence[tuple[Problem, str]]) -> list[Verdict | Failure]:
+        """A verdict on each (problem, completion), in order, or the failure to reach one.
 
         Raises:
-            InputError: the task cannot grade on this system, as where it needs a sandbox.
-            RunError: the processes cannot be started, or something keeps killing them.
+            InputError: the task cannot grade on this system, as where it needs a sandbox, or gives
+                feedback that is no text.
+            RunError: the task gives a score outside [0, 1], the processes cannot be started, or
+                something keeps killing them.
         """
         replies = self._ask(list(pairs))
+        works = any("score" in reply for reply in replies)
         return [
-            self._verdict(problem, reply)
+            self._outcome(problem, reply, works)
             for (problem, _), reply in zip(pairs, replies, strict=True)
         ]
 
     def demonstrate(self, problem: Problem) -> str | None:
         """What the task shows as this problem's answer, None also where it fails to make one."""
         (reply,) = self._ask([(problem, None)])
-        if "failed" in reply:
-            self._warn(problem, reply)
+        if "text" not in reply:
+            self._warn(problem, _reason(reply), reply["trace"])
         text: str | None = reply.get("text")
         return text
 
@@ -104,32 +113,41 @@ class Graders:
             self._server.close()
             self._server = None
 
-    def _verdict(self, problem: Problem, reply: dict[str, Any]) -> Verdict:
-        if "failed" not in reply:
+    def _outcome(self, problem: Problem, reply: dict[str, Any], works: bool) -> Verdict | Failure:
+        """``works``: whether the verifier reached a verdict on any completion of the call."""
+        if "score" in reply:
             return Verdict(reply["score"], reply["feedback"])
-        self._warn(problem, reply)
-        return Verdict(
-            0.0,
-            f"The answer could not be graded: the verifier was stopped, {reply['failed']}. "
-            "Write a short and plain answer in the format that was asked for.",
-        )
+        reason = _reason(reply)
+        self._warn(problem, reason, reply["trace"])
+        if "stopped" in reply and works:
+            return Verdict(
+                0.0,
+                f"The answer could not be graded: the verifier was stopped, {reason}. "
+                "Write a short and plain answer in the format that was asked for.",
+            )
+        return Failure(reason, reply["trace"])
 
-    def _warn(self, problem: Problem, reply: dict[str, Any]) -> None:
+    def _warn(self, problem: Problem, reason: str, trace: str) -> None:
         """Tell of a failure; of the first with its traceback, later only now and then."""
         self._failures += 1
         if self._failures & (self._failures - 1) == 0:  # 1, 2, 4, 8, ...
             logger.warning(
                 "%s: the verifier failed on problem %s: %s (failure %d)\n%s",
-                self._task.name, problem.id, reply["failed"], self._failures,
-                reply["trace"] if self._failures == 1 else "",
+                self._task.name, problem.id, reason, self._failures,
+                trace if self._failures == 1 else "",
             )  # fmt: skip
 
     def _ask(self, items: Sequence[Item]) -> list[dict[str, Any]]:
-        """A reply to each item, in order (see ``grading_server.work``)."""
+        """A reply to each item, in order (see ``grading_server.work``). Raises: as ``grade``."""
         replies = self._replies(items)
-        for reply in replies:
+        for (problem, _), reply in zip(items, replies, strict=True):
             if "refused" in reply:
-                raise InputError(reply["refused"])
+                raise InputError(f"task {self._task.name}: {reply['refused']}")
+            if "fault" in reply:
+                raise RunError(
+                    f"task {self._task.name}: problem {problem.id!r}: {reply['fault']}. The run "
+                    f"ends, for the task has to be mended\n{reply['trace']}".rstrip()
+                )
         return replies
 
     def _replies(self, items: Sequence[Item]) -> list[dict[str, Any]]:
@@ -183,6 +201,12 @@ class Graders:
                 memory=self._task.grading_bytes,
             )
         )
+
+
+def _reason(reply: dict[str, Any]) -> str:
+    """Why there is no verdict."""
+    reason: str = reply["stopped"] if "stopped" in reply else reply["failed"]
+    return reason
 
 
 class _UnfitTaskError(Exception):

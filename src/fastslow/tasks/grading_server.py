@@ -12,6 +12,7 @@ that the run itself made; back from them lines of JSON, which cannot do what a p
 from __future__ import annotations
 
 import ctypes
+import inspect
 import json
 import os
 import pickle
@@ -34,7 +35,7 @@ from fastslow.errors import InputError
 from fastslow.redaction import redact
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.registry import load_file
-from fastslow.types import Problem, Verdict
+from fastslow.types import FeedbackError, Problem, ScoreError, Verdict
 
 READY = "ready"
 """What a server says first if it could build the task; otherwise it says why not, and ends."""
@@ -66,29 +67,84 @@ class Assignment:
 
 
 def work(task: Task, problem: Problem, completion: str | None) -> dict[str, Any]:
-    """Grade a completion or, without one, make a demonstration. Never raises.
+    """Grade a completion or, without one, make a demonstration.
+
+    Nothing but an interruption gets out of it. What a verifier raises becomes text here and nowhere
+    else: without secrets, for it may quote a key, and without what steers a terminal.
 
     Returns:
-        ``score`` and ``feedback``, or ``text``, or ``failed``, what the verifier did instead, with
-        its traceback in ``trace``; ``refused`` where the task cannot do its work on this system.
+        ``score`` and ``feedback``, or ``text``; otherwise one of these, with the verifier's
+        traceback in ``trace``:
+
+        - ``failed``: what the verifier did instead of reaching a verdict;
+        - ``stopped``: the limit that it ran into;
+        - ``fault``: what is wrong with its score;
+        - ``refused``: why the task cannot be worked on: this system, or a mistake in its code.
     """
     try:
         if completion is None:
-            return {"text": task.demonstrate(problem)}
-        verdict = task.grade(problem, completion)
-        if not isinstance(verdict, Verdict):
-            raise TypeError(f"grade() returned {type(verdict).__name__}, not a Verdict")
+            return {"text": _text(task.demonstrate(problem), problem)}
+        verdict = _verdict(task.grade(problem, completion))
         return {"score": verdict.score, "feedback": verdict.feedback}
     except InputError as error:
-        return {"refused": str(error)}
+        return {"refused": _told(error)}
+    except FeedbackError as error:
+        return {"refused": f"problem {problem.id!r}: {_told(error)}"}
+    except ScoreError as error:
+        return {"fault": _told(error), "trace": _trace()}
     except MemoryError:
-        return {"failed": "it needed more memory than it may have", "trace": ""}
-    except SystemExit:
-        return {"failed": "it called sys.exit", "trace": traceback.format_exc()}
-    except Exception as error:
-        # What a verifier raises may quote a key that it was given.
-        what = redact(f"it raised {type(error).__name__}: {error}")
-        return {"failed": what[:500], "trace": redact(traceback.format_exc())[-4000:]}
+        return {"stopped": "it needed more memory than it may have", "trace": ""}
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return _failed(error)
+
+
+def _verdict(found: object) -> Verdict:
+    """What ``grade`` returned, as a verdict of ours: a subclass may have changed what it holds."""
+    if isinstance(found, Verdict):
+        return Verdict(found.score, found.feedback)
+    raise TypeError(f"grade() returned {_kind(found)}, not a Verdict")
+
+
+def _text(found: object, problem: Problem) -> str | None:
+    if found is None or isinstance(found, str):
+        return found
+    raise InputError(
+        f"problem {problem.id!r}: demonstrate() returned {_kind(found)}; expected text or None"
+    )
+
+
+def _kind(found: object) -> str:
+    if inspect.iscoroutine(found):
+        found.close()
+        return "a coroutine (it is declared with async def; nothing awaits it)"
+    return type(found).__name__
+
+
+def _failed(error: BaseException) -> dict[str, Any]:
+    exited = isinstance(error, SystemExit)
+    what = "called sys.exit" if exited else f"raised {type(error).__name__}: {_told(error)}"
+    what = what.removesuffix(": ")
+    return {"failed": f"it {what}", "trace": _trace()}
+
+
+def _told(error: BaseException) -> str:
+    """The message of an error, on a line."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "(an error without a message that could be read)"
+    return _plain(" ".join(redact(text).split()))[:500]
+
+
+def _trace() -> str:
+    """The traceback of the error that is being handled."""
+    return _plain(redact(traceback.format_exc()))[-4000:]
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 class Grader:
@@ -228,12 +284,12 @@ class Server:
         if reply is None:
             return
         self._tell(number, reply)
-        if b'"failed"' in reply:  # its memory may be full, or half changed
+        if b'"trace"' in reply:  # its memory may be full, or half changed
             self._bury(grader)
 
     def _lose(self, grader: Grader, reason: str) -> None:
         assert grader.item is not None
-        self._tell(grader.item, json.dumps({"failed": reason, "trace": ""}).encode())
+        self._tell(grader.item, json.dumps({"stopped": reason, "trace": ""}).encode())
         self._bury(grader)
 
     def _bury(self, grader: Grader) -> None:
@@ -259,7 +315,10 @@ def _serve(task: Task, memory: int, requests: int, replies: int) -> NoReturn:
             except Exception as error:  # of a class that only the run knows
                 reply: dict[str, Any] = {"unfit": f"{type(error).__name__}: {error}"}
             else:
-                reply = work(task, problem, completion)
+                try:
+                    reply = work(task, problem, completion)
+                except KeyboardInterrupt as error:  # nobody interrupts a grader but its verifier
+                    reply = _failed(error)
             if os.getpid() != own:
                 break  # the verifier forked, and this is the copy: the original replies
             write(replies, json.dumps(reply).encode() + b"\n")

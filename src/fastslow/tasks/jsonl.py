@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -41,7 +41,8 @@ class JsonlOptions(CutOptions):
     answer: str = "answer"
     """The key of the reference answer."""
     id: str | None = None
-    """The key of an id; None: the file's name and the line's number."""
+    """The key of an id, which no two questions share, in one file or in two; None: the file's name
+    and the line's number. Of files of one name as much of their paths as tells them apart."""
     choices: str | None = None
     """The key of a list of choices, which are shown below the question as "A) ..." lines."""
     solution: str | None = None
@@ -72,6 +73,7 @@ class Jsonl(Task):
             "validation": options.validation_path,
             "test": options.test_path,
         }
+        self._labels = _labels({path for path in paths.values() if path is not None})
         self._splits = cut_splits(options, paths, self._read, self.name)
 
     def problems(self, split: Split) -> Sequence[Problem]:
@@ -115,12 +117,27 @@ class Jsonl(Task):
                 f"{options.verifier!r} finds no answer. {_REMARKS[options.verifier]}"
             )
         return Problem(
-            id=_value(row, options.id, where) if options.id else f"{path.name}:{line}",
+            id=_value(row, options.id, where) if options.id else f"{self._labels[path]}:{line}",
             question=question,
             reference=Reference(
                 canonical, _value(row, options.solution, where) if options.solution else None
             ),
         )
+
+
+def _labels(paths: Collection[Path]) -> dict[Path, str]:
+    """The name of each file, or as many of the last parts of its path as tell it from the others.
+
+    No more of the path: ids, and with them the seeds of rollouts, must not depend on the place.
+    """
+    return {path: _label(path, [other for other in paths if other != path]) for path in paths}
+
+
+def _label(path: Path, others: Sequence[Path]) -> str:
+    count = 1
+    while any(other.parts[-count:] == path.parts[-count:] for other in others):
+        count += 1
+    return "/".join(path.parts[-count:])
 
 
 def _value(row: dict[str, Any], key: str, where: str) -> str:

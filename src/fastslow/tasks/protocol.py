@@ -20,7 +20,9 @@ class Task(ABC):
 
     Attributes:
         name: what it is called in ``[task]``.
-        grading_seconds: time for one verdict, on the clock; beyond it the completion scores 0.
+        grading_seconds: time for one verdict, on the clock; beyond it the verifier is stopped and
+            the completion scores 0 (see ``grading.Graders``). A verifier that waits for a judge had
+            better raise before: what it raises is a failure, and no score.
         grading_bytes: memory for one verdict, beyond what the task itself takes up.
     """
 
@@ -30,11 +32,16 @@ class Task(ABC):
 
     @abstractmethod
     def problems(self, split: Split) -> Sequence[Problem]:
-        """All problems of a split, in a stable order. Splits share no id and no question."""
+        """All problems of a split, in a stable order. No id and no question occurs twice, in one
+        split or in two."""
 
     @abstractmethod
     def grade(self, problem: Problem, completion: str) -> Verdict:
-        """Grade the text of one completion. Never raises on bad completions: those score 0."""
+        """Grade the text of one completion. A bad completion scores 0.
+
+        To raise says that the verifier failed. The completion then has no score: it is left out of
+        its group, and a run in which every verdict of a batch fails ends.
+        """
 
     def demonstrate(self, problem: Problem) -> str | None:
         """A completion that this task's verifier would score 1, as a demonstration's answer.

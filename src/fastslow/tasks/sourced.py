@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 
 from fastslow.config import NonNegative, Positive, Section
 from fastslow.places import PlaceOrName
+from fastslow.tasks.contract import Ids
 from fastslow.tasks.splits import Splits
 from fastslow.types import Problem, Split
 
@@ -65,11 +66,18 @@ def cut_splits(
         name: of the task, for messages.
 
     Raises:
-        InputError: a source cannot be read.
+        InputError: a source cannot be read, or one id is that of two questions, in a source or two.
     """
     source = sources["train"]
     assert source is not None
-    shared = read(source, "train")
+    ids = Ids(name, repeats=True)
+
+    def read_checked(source: Source, split: Split) -> list[Problem]:
+        problems = read(source, split)
+        ids.add(f"{source} ({split})", problems)
+        return problems
+
+    shared = read_checked(source, "train")
     count = len(shared)
     random.Random(options.data_seed).shuffle(shared)
     rest = iter(shared)
@@ -81,7 +89,7 @@ def cut_splits(
     ]
     for split, share in shares:
         own = sources[split]
-        streams[split] = rest if own is None else read(own, split)
+        streams[split] = rest if own is None else read_checked(own, split)
         whole = round(share * count) if share < 1 else int(share)
         sizes[split] = whole if own is None else None
     return Splits(streams, sizes, name)

@@ -64,6 +64,7 @@ function setUpRollouts() {
     full: (score) => score === 1,
     part: (score) => score > 0 && score < 1,
     none: (score) => score === 0,
+    failed: (score) => Number.isNaN(score),
   };
 
   function fill(name, compare, label = String) {
