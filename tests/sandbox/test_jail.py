@@ -94,6 +94,10 @@ def test_nothing_of_the_environment_is_handed_on(monkeypatch: pytest.MonkeyPatch
         "import fcntl; fcntl.fcntl(0, fcntl.F_SETOWN, 1)",
         "import fcntl; fcntl.ioctl(0, 0x40086602, b'1234')",
         "import os; os.sched_setaffinity(0, [0])",
+        "import os; os.mkdir('x')",
+        "import os; os.mknod('x')",
+        "import os; os.symlink('/usr', 'x')",
+        "import os; os.link('/usr/bin/env', 'x')",
     ],
 )
 def test_calls_that_reach_out_are_refused(code: str) -> None:
@@ -125,9 +129,6 @@ def test_no_way_back_to_privileges(name: str, arguments: tuple[object, ...]) -> 
         "import os; os.truncate({path!r}, 0)",
         "import os; os.remove({path!r})",
         "import os; os.listdir({folder!r})",
-        "import os; os.mkdir({folder!r} + '/x')",
-        "import os; os.mknod({folder!r} + '/x')",
-        "import os; os.symlink({path!r}, 'x')",
         "import os; os.chdir({folder!r}); open('x', 'w')",
         "open('/proc/self/environ')",
         "open('/etc/passwd')",
@@ -142,15 +143,14 @@ def test_no_other_file_can_be_reached(code: str, tmp_path: Path) -> None:
     assert [file.read_text() for file in tmp_path.iterdir()] == ["secret"]
 
 
-def test_a_file_does_not_move_or_get_another_name(tmp_path: Path) -> None:
+def test_a_file_does_not_move(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text("secret")
-    for call in ("rename", "link"):
-        assert outcome(f"import os; os.{call}({str(path)!r}, 'x')") in (
-            f"OSError {errno.EXDEV}",
-            HIDDEN,
-        )
-    assert path.stat().st_nlink == 1
+    assert outcome(f"import os; os.rename({str(path)!r}, 'x')") in (
+        f"OSError {errno.EXDEV}",
+        HIDDEN,
+    )
+    assert path.exists()
 
 
 def test_nobody_listens_to_the_network() -> None:
@@ -168,8 +168,6 @@ def test_nobody_listens_to_the_network() -> None:
     "code",
     [
         "open('x', 'w').write('1'); open('x', 'a').write('2'); assert open('x').read() == '12'",
-        "import os; open('x', 'w'); os.rename('x', 'y'); os.remove('y')",
-        "import tempfile; tempfile.TemporaryFile().write(b'x')",
         "import threading as t; a = t.Thread(target=print); a.start(); a.join()",
         "import asyncio; asyncio.run(asyncio.sleep(0))",
         "import numpy; assert (numpy.eye(9) @ numpy.eye(9)).sum() == 9",
@@ -193,18 +191,6 @@ def test_what_programs_do_every_day_is_allowed(code: str) -> None:
         ),
         ("print('x' * 10**7)", Limits(output_bytes=1000), "more than 1000 bytes of output", False),
         ("while True: print('x' * 10**6)", Limits(), "more than 1048576 bytes of output", False),
-        (
-            "import time\nfor i in range(9): open(str(i), 'w').write('x' * 10**5)\ntime.sleep(60)",
-            Limits(file_bytes=500_000),
-            "its files grew beyond 500000 bytes",
-            False,
-        ),
-        (
-            "i = 0\nwhile True: open(f'{(i := i + 1)}', 'w')",
-            Limits(),
-            "more than 1000 files",
-            False,
-        ),
         ("import os; os.abort()", Limits(), "killed by SIGABRT", False),
         ("import ctypes; ctypes.string_at(0)", Limits(), "killed by SIGSEGV", False),
     ],
@@ -216,6 +202,16 @@ def test_limits(code: str, limits: Limits, reason: str, timed_out: bool) -> None
     assert result.timed_out is timed_out
     assert len(result.stdout) <= limits.output_bytes
     assert time.monotonic() - started < 10
+
+
+def test_files_move_and_go_where_the_kernel_bounds_their_space() -> None:
+    if int(run_python("import os; s = os.statvfs('.'); print(s.f_blocks)").stdout) > 2**16:
+        pytest.skip("this machine permits no file system of one's own, so files keep their names")
+    for code in (
+        "import os; open('x', 'w'); os.rename('x', 'y'); os.remove('y')",
+        "import tempfile; tempfile.TemporaryFile().write(b'x')",
+    ):
+        assert outcome(code) == "done"
 
 
 def test_memory_is_limited() -> None:
@@ -244,7 +240,41 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
-@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/../../x"])
+def test_one_jail_runs_many_programs_each_with_its_own_limits() -> None:
+    with Jail(preload=["json", "no_such_module"]) as sandbox:
+        assert sandbox.run(Program("import json; print(json.dumps([1]))")).stdout == "[1]\n"
+        assert sandbox.run(Program("1/0")).returncode == 1
+        stopped = sandbox.run(Program("while True: pass"), Limits(seconds=0.3))
+        assert stopped.timed_out
+        compiled = compile("print(__name__, input())", "x.py", "exec")
+        assert sandbox.run(Program(compiled, stdin="in")).stdout == "__main__ in\n"
+        with pytest.raises(ValueError, match="leads out"):
+            sandbox.run(Program("", files={"/x": ""}))
+        assert sandbox.run(Program("print(2)")).stdout == "2\n"
+        sandbox.close()
+        assert sandbox.run(Program("print(3)")).stdout == "3\n", "it starts anew"
+
+
+def test_a_jail_whose_process_was_killed_says_so_and_starts_anew() -> None:
+    with Jail() as sandbox:
+        sandbox.run(Program("print(1)"))
+        assert sandbox._process is not None
+        sandbox._process.kill()
+        with pytest.raises(RunError, match="the sandbox ended"):
+            sandbox.run(Program("print(1)"))
+        assert sandbox.run(Program("print(2)")).stdout == "2\n"
+
+
+def test_threads_are_counted() -> None:
+    code = (
+        "import threading as t\n"
+        "for _ in range(9): t.Thread(target=t.Event().wait, daemon=True).start()"
+    )
+    assert run_python(code).returncode == 0
+    assert "can't start new thread" in run_python(code, limits=Limits(threads=5)).stderr
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/../../x", "", ".", "a/.."])
 def test_files_lie_within_the_folder(name: str) -> None:
     with pytest.raises(ValueError, match="leads out of the program's folder"):
         run_python("", files={name: ""})

@@ -48,6 +48,9 @@ class Limits:
     threads: int = 64
 
 
+DEFAULT_LIMITS = Limits()
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a program ended.
@@ -71,7 +74,7 @@ class Outcome:
 class Sandbox(Protocol):
     """Runs programs that nobody trusts."""
 
-    def run(self, program: Program, limits: Limits = Limits()) -> Outcome:
+    def run(self, program: Program, limits: Limits = DEFAULT_LIMITS) -> Outcome:
         """Run a program to its end.
 
         It must not learn anything of other programs that ran here, nor change what becomes of

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, Self
 
 from fastslow.errors import InputError, RunError
 from fastslow.sandbox import system_calls
-from fastslow.sandbox.base import Limits, Outcome, Program
+from fastslow.sandbox.base import DEFAULT_LIMITS, Limits, Outcome, Program
 
 INSIDE = Path(__file__).with_name("inside.py")
 
@@ -73,7 +73,7 @@ class Jail:
         self._process = None
         self._resources.close()
 
-    def run(self, program: Program, limits: Limits = Limits()) -> Outcome:
+    def run(self, program: Program, limits: Limits = DEFAULT_LIMITS) -> Outcome:
         """Run a program and wait for its end. As ``Sandbox.run``."""
         files = {_inner(name): text for name, text in program.files.items()}
         try:
@@ -148,7 +148,7 @@ def run_python(
     *,
     stdin: str = "",
     files: Mapping[str, str] = MappingProxyType({}),
-    limits: Limits = Limits(),
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Outcome:
     """Run one Python program in a jail of its own. See ``Jail`` and ``Program``.
 

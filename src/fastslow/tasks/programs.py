@@ -108,7 +108,9 @@ def _cached(calls: Sequence[Call]) -> list[Returned | str]:
 
 def _cache_file(calls: Sequence[Call]) -> Path:
     """Named after all that what it holds depends on."""
-    content = json.dumps([_RUNNER_TEXT, SALTS, SECONDS, sys.version_info[:2], [vars(c) for c in calls]])
+    content = json.dumps(
+        [_RUNNER_TEXT, SALTS, SECONDS, sys.version_info[:2], [vars(c) for c in calls]]
+    )
     digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:32]
     return cache_folder() / "programs" / f"{digest}.json"
 
@@ -143,7 +145,7 @@ def _run_call(sandbox: Sandbox, call: Call, salts: Sequence[int]) -> Returned | 
     result = sandbox.run(Program(_RUNNER, stdin=json.dumps(job)), _limits(len(salts)))
     if result.timed_out:
         return "time limit"
-    if result.reason is not None or result.returncode != 0:
+    if result.returncode != 0:
         logger.debug("a program crashed: %s", result.reason or result.stderr[-500:])
         return "crash"
     found = [_outcome(line) for line in result.stdout.splitlines()]
@@ -177,7 +179,7 @@ def _outcome(line: str) -> Returned | str:
 
 _RUNNER_TEXT = Path(__file__).with_name("program_runner.py").read_text(encoding="utf-8")
 _RUNNER = compile(_RUNNER_TEXT, "program_runner.py", "exec")
-_PRELOAD = ("ast", "collections", "json", "math", "random", "re", "typing")
+_PRELOAD = ("ast", "collections", "contextlib", "json", "math", "random", "re", "typing")
 """What the runner imports, and most programs."""
 
 

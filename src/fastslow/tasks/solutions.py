@@ -22,8 +22,8 @@ from fastslow.tasks.json_values import first_difference, read_value
 MEMORY = 2**30
 """Bytes of address space of one program."""
 TOLERANCE = Decimal("1e-6")
-"""Error allowed of a number that is printed with a decimal point: relative to it, but absolute if it
-is whole, so that none of its digits can be left out."""
+"""Error allowed of a number that is expected with a decimal point: relative to it, but absolute if
+it is whole, so that none of its digits can be left out."""
 RETURN_TOLERANCE = 1e-5
 """The same of one that is returned, as the site whose problems ask for a function allows."""
 OUTPUT_LIMIT = 2**26
@@ -184,7 +184,9 @@ def _same_word(expected: str, found: str) -> bool:
         wanted, number = Decimal(expected), Decimal(found)
         if wanted == number:
             return True
-        size = 1 if wanted == wanted.to_integral_value() else abs(wanted)
+        size = abs(wanted)
+        if wanted == wanted.to_integral_value():
+            size = min(size, Decimal(1))
         return "." in expected and abs(number - wanted) <= TOLERANCE * size
     except ArithmeticError:  # beyond what can be computed with
         return False
