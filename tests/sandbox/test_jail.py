@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -265,6 +266,31 @@ def test_a_jail_whose_process_was_killed_says_so_and_starts_anew() -> None:
         assert sandbox.run(Program("print(2)")).stdout == "2\n"
 
 
+def test_a_program_ends_with_the_warden() -> None:
+    def is_alive(pid: str) -> bool:
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        return stat.rpartition(") ")[2][0] not in "ZX"
+
+    with Jail() as sandbox, ThreadPoolExecutor(1) as pool:
+        sandbox.run(Program("print(1)"))
+        assert sandbox._process is not None
+        warden = sandbox._process.pid
+        run = pool.submit(sandbox.run, Program("import time; time.sleep(60)"), Limits(seconds=60))
+        path = Path(f"/proc/{warden}/task/{warden}/children")
+        while not (children := path.read_text().split()):
+            time.sleep(0.01)
+        time.sleep(0.1)
+        os.kill(warden, 9)
+        assert isinstance(run.exception(), RunError)
+        deadline = time.monotonic() + 10
+        while any(map(is_alive, children)) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not any(map(is_alive, children))
+
+
 def test_threads_are_counted() -> None:
     code = (
         "import threading as t\n"
@@ -272,6 +298,14 @@ def test_threads_are_counted() -> None:
     )
     assert run_python(code).returncode == 0
     assert "can't start new thread" in run_python(code, limits=Limits(threads=5)).stderr
+
+
+def test_as_many_threads_as_are_allowed_find_room_for_their_stacks() -> None:
+    code = (
+        "import threading as t\n"
+        "for _ in range(63): t.Thread(target=t.Event().wait, daemon=True).start()"
+    )
+    assert run_python(code).stderr == ""
 
 
 @pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/../../x", "", ".", "a/.."])

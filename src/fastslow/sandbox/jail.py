@@ -241,8 +241,9 @@ def _environment() -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PYTHONHASHSEED": "0",
         "PYTHONUTF8": "1",
+        "MALLOC_ARENA_MAX": "2",  # each arena takes 64 MiB of address space, which is limited
         **({"LD_LIBRARY_PATH": libraries} if libraries else {}),
-        **dict.fromkeys(threads, "1"),  # each thread would take address space, which is limited
+        **dict.fromkeys(threads, "1"),  # so does each thread
     }
 
 
