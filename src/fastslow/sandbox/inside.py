@@ -313,7 +313,8 @@ def install(program: bytes, asking: int | None) -> int:
         The descriptor on which the warden is asked; 0 for a filter that asks nobody.
     """
     code = program.replace(OWN_PID, os.getpid().to_bytes(4, sys.byteorder))
-    whole = Filter(len(code) // 8, ctypes.cast(code, ctypes.c_void_p))
+    buffer = ctypes.create_string_buffer(code, len(code))
+    whole = Filter(len(code) // 8, ctypes.addressof(buffer))
     if asking is None:
         return call("prctl", PR_SET_SECCOMP, 2, ctypes.byref(whole), 0, 0)
     return call("syscall", asking, SET_FILTER, NEW_LISTENER, ctypes.byref(whole))

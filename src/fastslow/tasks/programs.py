@@ -129,10 +129,20 @@ def _run(calls: Sequence[Call]) -> list[Returned | str]:
 
 def _run_all(calls: Sequence[Call], salts: Sequence[int]) -> list[Returned | str]:
     """What came of each call, the same with each salt."""
-    texts = [call.code + call.generator for call in calls]
-    large = [name for name in ("numpy", "sympy") if any(name in text for text in texts)]
-    with Jail(preload=[*_PRELOAD, *large]) as jail:
-        return [_run_call(jail, call, salts) for call in calls]
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for index, call in enumerate(calls):
+        groups.setdefault(_libraries(call), []).append(index)
+    found: dict[int, Returned | str] = {}
+    for libraries, indices in groups.items():
+        with Jail(preload=[*_PRELOAD, *libraries]) as jail:
+            found |= {index: _run_call(jail, calls[index], salts) for index in indices}
+    return [found[index] for index in range(len(calls))]
+
+
+def _libraries(call: Call) -> tuple[str, ...]:
+    """Large libraries that a call uses. Their import is not in its time, but slows each fork."""
+    text = call.code + call.generator
+    return tuple(name for name in ("numpy.random", "sympy") if name.partition(".")[0] in text)
 
 
 def _run_call(sandbox: Sandbox, call: Call, salts: Sequence[int]) -> Returned | str:
