@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from fastslow.errors import InputError
+from fastslow.regular import read_text
 from fastslow.redaction import secrets
 
 Positive = Annotated[int, Field(ge=1)]
@@ -457,14 +458,19 @@ def parse(
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file as nested mappings. Raises: InputError if it cannot be read or is no TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path, _MAX_BYTES, follow=True))
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such configuration file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError, or a whole number of too many digits
         raise InputError(f"{path}: is not valid TOML: {error}") from None
+    except RecursionError:
+        raise InputError(f"{path}: is not valid TOML: it is nested too deeply") from None
 
+
+_MAX_BYTES = 2**22
+"""Of a configuration: the longest instructions and a thousand stages are a tenth of it."""
 
 Model = typing.TypeVar("Model", bound=BaseModel)
 

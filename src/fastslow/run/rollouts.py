@@ -55,7 +55,8 @@ def write_rollouts(
     path = _unused(folder, f"fast_c{cycle:04d}" if phase == "fast" else f"{phase}_{step:06d}")
     temporary = disk.partial(path)
     try:
-        pq.write_table(pa.Table.from_pylist(rows, _schema()), temporary, compression="zstd")
+        with disk.begin(path) as file:
+            pq.write_table(pa.Table.from_pylist(rows, _schema()), file, compression="zstd")
         disk.publish(path)
     except OSError:
         temporary.unlink(missing_ok=True)
