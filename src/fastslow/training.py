@@ -31,6 +31,7 @@ from fastslow.run.jsonl import read_lines
 from fastslow.run.observer import Observer
 from fastslow.run.observers import Fanout
 from fastslow.run.state import LoopState
+from fastslow.run.stored import MetricsRow
 from fastslow.seeding import derive_seed
 from fastslow.session import Session
 from fastslow.tasks import registry
@@ -59,7 +60,7 @@ class RunResult:
 
     def metrics(self) -> list[dict[str, Any]]:
         """All rows of metrics.jsonl."""
-        return list(read_lines(self.folder / "metrics.jsonl"))
+        return list(read_lines(self.folder / "metrics.jsonl", model=MetricsRow))
 
 
 def train(

@@ -11,7 +11,15 @@ import math
 import reprlib
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 MAX_COUNT = 10**9
 """Of steps, cycles, tokens, updates: more than any run comes to."""
@@ -24,10 +32,26 @@ MAX_ITEMS = 1_000_000
 _LAST_SECOND = 253_402_300_799
 """The year 9999 ends; no calendar goes on."""
 
+
+
+def _text(longest: int) -> PlainValidator:
+    """A text of at most so many characters. A model may have written half a surrogate pair, which
+    pydantic's own texts do not hold."""
+
+    def validate(value: object) -> str:
+        if not isinstance(value, str):
+            raise ValueError(f"expected a text; found {reprlib.repr(value)}")
+        if len(value) > longest:
+            raise ValueError(f"expected at most {longest:,} characters; found {len(value):,}")
+        return value
+
+    return PlainValidator(validate)
+
+
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 Bytes = Annotated[int, Field(ge=0, le=MAX_BYTES)]
-Name = Annotated[str, Field(max_length=4096)]
-Text = Annotated[str, Field(max_length=MAX_TEXT)]
+Name = Annotated[str, _text(4096)]
+Text = Annotated[str, _text(MAX_TEXT)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, le=_LAST_SECOND, allow_inf_nan=False)]
 Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -46,7 +70,7 @@ class MetricsRow(BaseModel):
     """A row of ``metrics.jsonl``. Every key that is not named here is a measure: a number."""
 
     model_config = ConfigDict(strict=True, extra="allow")
-    __pydantic_extra__: dict[Annotated[str, Field(max_length=4096)], Number | bool | None]
+    __pydantic_extra__: dict[Name, Number | bool]
 
     step: Count
     cycle: Count
@@ -63,15 +87,13 @@ class MetricsRow(BaseModel):
     @model_validator(mode="after")
     def _counts_can_be_added(self) -> MetricsRow:
         for key, value in (self.__pydantic_extra__ or {}).items():
-            if value is None or not key.startswith(_ADDED):
-                continue
-            if not math.isfinite(value) or not 0 <= value <= MAX_BYTES:
+            if key.startswith(_ADDED) and not (math.isfinite(value) and 0 <= value <= MAX_BYTES):
                 raise ValueError(f"{key}: expected a count or seconds; found {value!r}")
         return self
 
     @model_validator(mode="after")
     def _evaluations_are_whole(self) -> MetricsRow:
-        needed = ("task", "context", "accuracy", "n") if self.phase == "eval" else ()
+        needed = ("task", "context", "accuracy") if self.phase == "eval" else ()
         for key in needed:
             if getattr(self, key) is None:
                 raise ValueError(f"{key}: this key is missing, which every evaluation has")
