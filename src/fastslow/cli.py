@@ -10,8 +10,8 @@ import typer
 from typer.core import TyperGroup
 
 from fastslow.errors import FastslowError, InputError
-from fastslow.redaction import redact
 from fastslow.studies import STUDIES
+from fastslow.terminal import guard, message
 
 
 class _Commands(TyperGroup):
@@ -21,10 +21,10 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except FastslowError as error:
-            print(f"fastslow: {redact(str(error))}", file=sys.stderr)
+            print(message(str(error)), file=sys.stderr)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:  # while a model is loaded, or the second one within a run
-            print("fastslow: interrupted at once; nothing more was saved", file=sys.stderr)
+            print(message("interrupted at once; nothing more was saved"), file=sys.stderr)
             sys.exit(130)
 
 
@@ -45,6 +45,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run, an
 
 def main() -> None:
     """Entry point."""
+    guard()
     app()
 
 
@@ -128,16 +129,15 @@ def compare(
     ] = None,
 ) -> None:
     """Show runs side by side."""
-    from rich.console import Console
-
     from fastslow.report.outputs import check_output, write_output
     from fastslow.report.tables import comparison
     from fastslow.run.record import read_run
+    from fastslow.terminal import console
 
     for output in outputs or []:
         check_output(output)
     records = [read_run(run) for run in runs]
-    Console().print(comparison(records))
+    console().print(comparison(records))
     for output in outputs or []:
         write_output(records, output)
         print(f"written: {output}")
@@ -171,10 +171,10 @@ def study(
 @app.command()
 def tasks() -> None:
     """List the tasks that a configuration can name, with their options."""
-    from rich.console import Console
     from rich.table import Table
 
     from fastslow.tasks.registry import available
+    from fastslow.terminal import console
 
     table = Table(show_edge=False, pad_edge=False)
     for column in ("task", "what it is", "options (* required)"):
@@ -185,7 +185,7 @@ def tasks() -> None:
             for key, field in options.model_fields.items()
         ]
         table.add_row(name, line, ", ".join(keys))
-    Console().print(table)
+    console().print(table)
     print("A task of your own is named by path/to/file.py:ClassName or package.module:ClassName.")
 
 

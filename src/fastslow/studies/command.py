@@ -8,8 +8,10 @@ from pathlib import Path
 
 from rich.console import Console as Terminal
 
+from fastslow import terminal as exits
 from fastslow.errors import RunError
 from fastslow.interruption import InterruptedRunError
+from fastslow.run.inside import refuse_strange_entries
 from fastslow.run.lock import Lock
 from fastslow.run.record import Row
 from fastslow.studies import STUDIES
@@ -136,6 +138,7 @@ def _at_work(prepared: Prepared) -> Iterator[None]:
     folder = prepared.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        refuse_strange_entries(folder)
         lock = Lock(folder)
         try:
             yield
@@ -151,4 +154,5 @@ def _at_work(prepared: Prepared) -> Iterator[None]:
 
 
 def _terminal(quiet: bool = False) -> Terminal:
-    return Terminal(markup=False, highlight=False, emoji=False, quiet=quiet)
+    found: Terminal = exits.console(markup=False, highlight=False, emoji=False, quiet=quiet)
+    return found
