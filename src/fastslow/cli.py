@@ -40,6 +40,12 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a key; may be repeated."),
 ]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust", help="Execute code and speak to servers that a run from elsewhere names."
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run, and touch nothing.")]
 
 
@@ -85,13 +91,15 @@ def train(
 
 @app.command()
 def resume(
-    run: Annotated[Path, typer.Argument(help="The run's folder.")], overrides: Overrides = None
+    run: Annotated[Path, typer.Argument(help="The run's folder.")],
+    overrides: Overrides = None,
+    trust: Trust = False,
 ) -> None:
     """Go on with RUN from its latest checkpoint. Only some keys may change on the way, among them
     steps and log."""
     from fastslow.training import resume as go_on
 
-    _say_result(go_on(run, overrides or []).folder)
+    _say_result(go_on(run, overrides or [], trust=trust).folder)
 
 
 @app.command(name="eval")
@@ -103,16 +111,20 @@ def evaluate(
     contexts: Annotated[
         list[str], typer.Option("--context", help="seed, best, population or own; may be repeated.")
     ] = ["seed", "best"],  # noqa: B006  (typer copies it)
+    trust: Trust = False,
 ) -> None:
     """Measure the accuracy of RUN's latest checkpoint."""
-    from fastslow.config import EvalConfig, load, validate
+    from fastslow.config import EvalConfig, validate
     from fastslow.run.console import Console
+    from fastslow.run.inside import load_config
     from fastslow.training import evaluate as measure
+    from fastslow.trust import require_trust
 
     found = {"split": split, "problems": problems, "samples": samples, "contexts": tuple(contexts)}
     settings = validate(EvalConfig, found, "fastslow eval")
-    with Console(load(run / "config.toml")) as console:
-        measure(run, settings, console)
+    require_trust(run, trust)  # told before the display begins
+    with Console(load_config(run)) as console:
+        measure(run, settings, console, trust=trust)
 
 
 @app.command()

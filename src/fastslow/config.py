@@ -26,8 +26,9 @@ from pydantic import (
 )
 
 from fastslow.errors import InputError
+from fastslow.redaction import by_form, is_secret_name, redact, secrets
 from fastslow.regular import read_text
-from fastslow.redaction import secrets
+from fastslow.terminal import name as name_shown
 
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
@@ -493,7 +494,7 @@ def _explain(model: type[BaseModel], item: Any, prefix: str) -> str:
     location = [part for part in item["loc"] if not _is_branch(part)]
     if kind == "extra_forbidden" and _is_branch(item["loc"][-1]):
         location.append(item["loc"][-1])  # it only looks like one: a person wrote it
-    key = ".".join([*([prefix] if prefix else []), *map(str, location)])
+    key = ".".join([*([prefix] if prefix else []), *map(name_shown, location)])
     if kind == "extra_forbidden":
         known = sorted(_fields_at(model, location[:-1]))
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
@@ -504,7 +505,16 @@ def _explain(model: type[BaseModel], item: Any, prefix: str) -> str:
     message = item["msg"].removeprefix("Value error, ")
     if kind == "value_error":
         return f"{key}: {message}" if key else message
-    return f"{key}: {message[0].lower()}{message[1:]}; found {found!r}"
+    return f"{key}: {message[0].lower()}{message[1:]}; found {_found(key, found)}"
+
+
+def _found(key: str, value: Any) -> str:
+    """What stands at a key, as far as a message may say: not where keys of servers may stand."""
+    if key.startswith("fast.reflection") or any(map(is_secret_name, key.split("."))):
+        return f"{type(value).__name__} (not shown: it may be secret)"
+    if isinstance(value, (dict, list, tuple)):
+        return f"a {'table' if isinstance(value, dict) else 'list'} of {len(value)}"
+    return repr(value) if len(repr(value)) <= 200 else f"{value!r:.200}..."
 
 
 def _is_branch(part: int | str) -> bool:
@@ -561,20 +571,29 @@ def _refuse_secrets(data: Any, source: str) -> None:
     a shell has expanded one in an override."""
     known = secrets()
     for key, text in _texts(data):
+        if by_form(text) != text:
+            raise InputError(
+                f"{source}: {by_form(key)}: holds what has the form of a key or of a password in "
+                "an address, and the configuration is copied into the run's folder: have what "
+                "needs it read an environment variable, or give the name of one where that is "
+                "asked for (api_key_env)"
+            )
         for name, secret in known.items():
             if secret in text:
                 raise InputError(
-                    f"{source}: {key}: holds the value of the environment variable {name}, and the "
-                    "configuration is copied into the run's folder: have what needs it read the "
-                    "variable, or give its name where that is asked for (api_key_env)"
+                    f"{source}: {redact(key)}: holds the value of the environment variable {name}, "
+                    "and the configuration is copied into the run's folder: have what needs it "
+                    "read the variable, or give its name where that is asked for (api_key_env)"
                 )
 
 
 def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every text in nested tables and lists, with its key."""
+    """Every text in nested tables and lists, names of keys too, with its key."""
     if isinstance(value, str):
         yield key, value
     parts = value.items() if isinstance(value, dict) else ()
+    for part, _ in parts:
+        yield f"{key}.{part}" if key else str(part), str(part)
     for part, item in enumerate(value) if isinstance(value, list) else parts:
         yield from _texts(item, f"{key}.{part}" if key else str(part))
 

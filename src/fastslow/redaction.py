@@ -19,24 +19,31 @@ SHORTEST = 8
 would take half of a text with it."""
 
 _WORDS = frozenset(
-    "KEY TOKEN SECRET PASSWORD PASSWD PASSPHRASE PASSCODE PASS PWD PW PAT AUTH AUTHORIZATION "
-    "CREDENTIAL CRED COOKIE BEARER JWT DSN WEBHOOK PRIVATE SIGNING CERT CERTIFICATE PEM SK SAS".split()
-)
+    {
+        "KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "PASSCODE", "PASS", "PWD",
+        "PW", "PAT", "AUTH", "AUTHORIZATION", "CREDENTIAL", "CRED", "COOKIE", "BEARER", "JWT",
+        "DSN", "WEBHOOK", "PRIVATE", "SIGNING", "CERT", "CERTIFICATE", "PEM", "SK", "SAS",
+    }
+)  # fmt: skip
 """Words of a variable's name that say what it holds, in the singular: ``DB_PASS``, ``HF_PAT``."""
 
 _ENDINGS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASS", "PWD", "CREDENTIAL", "COOKIE")
 """How a word ends that was written as one: ``APIKEY``, ``dbPassword``."""
 
 _ORDINARY_WORDS = frozenset(
-    "MONKEY DONKEY TURKEY HOTKEY HOCKEY JOCKEY WHISKEY BYPASS COMPASS ASKPASS SURPASS TRESPASS "
-    "UNDERPASS OVERPASS OLDPWD".split()
-)
+    {
+        "MONKEY", "DONKEY", "TURKEY", "HOTKEY", "HOCKEY", "JOCKEY", "WHISKEY", "BYPASS",
+        "COMPASS", "ASKPASS", "SURPASS", "TRESPASS", "UNDERPASS", "OVERPASS", "OLDPWD",
+    }
+)  # fmt: skip
 """Words with such an ending that hold no secret."""
 
 _ORDINARY_VALUES = frozenset(
-    "disabled required optional unlimited undefined anonymous production development localhost "
-    "password changeme negotiate".split()
-)
+    {
+        "disabled", "required", "optional", "unlimited", "undefined", "anonymous", "production",
+        "development", "localhost", "password", "changeme", "negotiate",
+    }
+)  # fmt: skip
 """Values of 8 letters or more that stand in many texts, and are nobody's secret."""
 
 _KEYS = re.compile(
@@ -56,7 +63,9 @@ _KEYS = re.compile(
 )
 """Keys by their form, wherever they stand."""
 
-_HEADER = re.compile(r"\b(basic|bearer)(\s+)(?=[\w+/.~=-]{0,200}[\d=])[\w+/.~-]{8,}=*", re.IGNORECASE)
+_HEADER = re.compile(
+    r"\b(basic|bearer)(\s+)(?=[\w+/.~=-]{0,200}[\d=])[\w+/.~-]{8,}=*", re.IGNORECASE
+)
 _USER_INFO = re.compile(r"(?<=://)[^/?#\s'\"<>]*@")
 _URL = re.compile(r"(https?://[^\s?'\"]*)(\?[^\s'\"]*)?")
 _PASSWORD = re.compile(r"\w://[^/?#\s:@]*:([^/?#\s]*)@")

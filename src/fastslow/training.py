@@ -35,6 +35,7 @@ from fastslow.run.stored import MetricsRow
 from fastslow.seeding import derive_seed
 from fastslow.session import Session
 from fastslow.tasks import registry
+from fastslow.trust import remember, require_trust
 from fastslow.types import Candidate, Context, Demonstration, Population
 
 
@@ -85,6 +86,7 @@ def train(
     """
     source = str(config) if isinstance(config, (str, Path)) else "config"
     config = _as_config(config, overrides)
+    remember(config)
     curriculum = build_curriculum(config, source)
     stages = build_stages(config, curriculum, source)
     path = config.log.folder / config.run_name
@@ -104,17 +106,34 @@ def resume(
     *,
     reflect: AskReflector | None = None,
     console: bool = True,
+    trust: bool = False,
 ) -> RunResult:
     """Go on with a run from its latest checkpoint, or from the beginning if it has none.
 
     Whatever was written after that checkpoint is taken back first and done again. Of the
     configuration only some keys may change, by ``overrides`` or in the folder's config.toml: see
-    ``run.changes``. Raises: as ``train``.
+    ``run.changes``.
+
+    Args:
+        path: the run's folder.
+        overrides: as of ``train``.
+        reflect: as of ``train``.
+        console: as of ``train``.
+        trust: whether the run may execute code, and speak to servers, that no configuration of this
+            user has named on this machine (see ``trust``).
+
+    Raises:
+        InputError: as ``train``; or the folder holds links or other odd things, or names code or
+            servers that are not trusted. Nothing was written.
+        RunError, InterruptedRunError: as ``train``.
     """
+    is_own = require_trust(Path(path), trust)
     with RunFolder.open(Path(path)) as folder:
         saved = folder.latest_checkpoint()
         folder.reconfigure(saved, overrides)
         config = folder.config
+        if is_own:
+            remember(config)  # with what the overrides name
         curriculum = build_curriculum(config, str(folder.path / CONFIG))
         stages = build_stages(config, curriculum, str(folder.path / CONFIG))
         policy = build_policy(config, trainable=config.uses_slow)
@@ -134,6 +153,7 @@ def evaluate(
     tasks: Mapping[str, TaskConfig] | None = None,
     base: bool = False,
     step: int | None = None,
+    trust: bool = False,
 ) -> None:
     """Evaluate a checkpoint of a run; rows go to ``observer``.
 
@@ -145,13 +165,15 @@ def evaluate(
         base: whether the weights are those that the run began from instead, under the contexts that
             it has come to.
         step: that of the checkpoint; None: the latest that is whole.
+        trust: as of ``resume``.
 
     Raises:
-        InputError: the folder is no run, has no checkpoint yet or a damaged one of ``step``, or a
-            task is wrong.
+        InputError: the folder is no run, names code or servers that are not trusted, has no
+            checkpoint yet or a damaged one of ``step``, or a task is wrong.
     """
     path = Path(path)
     source = str(path / CONFIG)
+    require_trust(path, trust)
     config = configuration.load(path / CONFIG).model_copy(update={"eval": settings})
     folder = path / CHECKPOINTS
     if step is not None:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fastslow.errors import InputError
+from fastslow.regular import read_bytes
 from fastslow.report.arms import Arm
 from fastslow.report.plot import Figure, Panel, Series
-from fastslow.regular import read_bytes
 from fastslow.report.table import Cell, Table
 from fastslow.run.record import Row, RunRecord
 from fastslow.run.stored import QUADRANTS, check
@@ -137,6 +136,6 @@ def _rows(run: RunRecord) -> list[Row]:
     except ValueError as error:
         raise InputError(
             f"{path}: is not a list of evaluation rows, each with task, context, accuracy and "
-            f'weights = "base" or "trained": {error}. Remove the file, or measure the quadrants anew'
+            f'weights = "base" or "trained": {error}. Remove the file, or measure them anew'
         ) from None
     return rows

@@ -16,7 +16,6 @@ from fastslow.run.serial import dumps
 from fastslow.slow.anomalies import AnomalyError
 from fastslow.types import Problem, Rollout
 
-
 _NAME = re.compile(r"slow_([0-9]{1,10})(_[0-9]+)?\.(json|parquet)")
 
 

@@ -60,9 +60,7 @@ class Console(Observer):
     def __init__(self, config: RunConfig, file: TextIO | None = None) -> None:
         self._config = config
         self._file = terminal.raw(file or sys.stdout)
-        self._terminal = terminal.console(
-            self._file, highlight=False, markup=False, emoji=False
-        )
+        self._terminal = terminal.console(self._file, highlight=False, markup=False, emoji=False)
         self._display = _Display(config, Forecast(config))
         self._live = Live(
             console=self._terminal, get_renderable=self._display.render, refresh_per_second=4

@@ -32,8 +32,8 @@ def load_config(path: Path) -> RunConfig:
     """The configuration of the run in the folder ``path``.
 
     Raises:
-        InputError: it is no run, holds what no run holds (see ``refuse_strange_entries``), or its configuration is
-            wrong.
+        InputError: it is no run, holds what no run holds (see ``refuse_strange_entries``), or its
+            configuration is wrong.
     """
     try:
         if path.is_dir():
@@ -60,9 +60,9 @@ def refuse_strange_entries(folder: Path) -> None:
             pass
     except ValueError as error:
         raise InputError(
-            f"{folder}: {error}. A run's folder holds regular files and real folders alone; nothing "
-            "in this one was opened or changed. If somebody handed it to you, do not trust it. If "
-            "the entry is your own, put the file or the folder itself in its place"
+            f"{folder}: {error}. A run's folder holds regular files and real folders alone; "
+            "nothing in this one was opened or changed. If somebody handed it to you, do not trust "
+            "it. If the entry is your own, put the file or the folder itself in its place"
         ) from None
 
 

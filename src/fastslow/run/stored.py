@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import reprlib
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -21,6 +22,10 @@ from pydantic import (
     model_validator,
 )
 
+from fastslow.errors import InputError
+from fastslow.regular import read_bytes
+from fastslow.run.strict_json import parse
+
 MAX_COUNT = 10**9
 """Of steps, cycles, tokens, updates: more than any run comes to."""
 MAX_BYTES = 2**50
@@ -31,7 +36,6 @@ MAX_ITEMS = 1_000_000
 """Entries of one list."""
 _LAST_SECOND = 253_402_300_799
 """The year 9999 ends; no calendar goes on."""
-
 
 
 def _text(longest: int) -> PlainValidator:
@@ -242,3 +246,12 @@ def check(model: type[S] | TypeAdapter[Any], value: Any) -> Any:
         found = reprlib.repr(first["input"])
         where = f"{key!r}: " if key else ""
         raise ValueError(f"{where}{message[0].lower()}{message[1:]}; found {found}") from None
+
+
+def read_json(path: Path, model: type[S]) -> S:
+    """A small JSON file of a checkpoint. Raises: InputError if it is not as ``model`` has it."""
+    try:
+        found: S = check(model, parse(read_bytes(path, 2**20)))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}. No run wrote it so") from None
+    return found

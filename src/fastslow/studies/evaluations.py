@@ -67,6 +67,7 @@ def evaluate(evaluation: Evaluation, console: bool) -> list[Row]:
             tasks=evaluation.tasks,
             base=evaluation.weights == "base",
             step=spec.config.total_steps,
+            trust=True,  # its configuration is the study's own
         )
     where = {
         "role": spec.role,
