@@ -285,9 +285,7 @@ class Learner:
                     found = "missing" if tensor is None else f"of shape {tuple(tensor.shape)}"
                     raise InputError(f"{path}: {name}.{key} is {found}; expected shape {shape}")
                 if tensor.dtype != torch.float32 or not bool(tensor.isfinite().all()):
-                    raise InputError(
-                        f"{path}: {name}.{key} holds other than finite float32 numbers"
-                    )
+                    raise InputError(f"{path}: {name}.{key} : expected finite float32 numbers")
         return tensors
 
 
