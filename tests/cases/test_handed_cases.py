@@ -214,6 +214,8 @@ def test_a_traceback_does_not_show_a_key(tmp_path: Path, case: str) -> None:
         "import os\nfrom fastslow.tasks import Task\n"
         "class T(Task):\n    def __init__(self):\n"
         "        raise RuntimeError(os.environ['JUDGE_API_KEY'])\n"
+        "    def problems(self, split): return []\n"
+        "    def grade(self, problem, completion): return None\n"
     )
     (tmp_path / "c.toml").write_text(
         f'model = "m"\nsteps = 1\n[task]\nname = "{tmp_path}/t.py:T"\n'
@@ -269,14 +271,17 @@ def test_a_configuration_error_does_not_repeat_a_secret(changes: dict[str, Any])
         assert secret not in str(found.value)
 
 
+COIN = ["".join("ab"[n * n % 7 % 2] + " " for n in range(s, s + 4000)) for s in (0, 3)]
+
+
 @pytest.mark.parametrize(
     "texts",
     [
-        pytest.param([" ".join("ab"[n * n % 7 % 2] for n in range(s, s + 4000)) for s in (0, 3)], id="H3"),
+        pytest.param(COIN, id="H3"),
         ["".join(f"{who}{n} k " for n in range(3000)) for who in "uv"],
         ["".join(f"{who}{n}\nk\n" for n in range(3000)) for who in "uv"],
     ],
-)  # fmt: skip
+)
 def test_a_diff_of_repeated_words_ends(texts: list[str]) -> None:
     began = time.process_time()
     pieces = words_between(*texts)
