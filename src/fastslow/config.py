@@ -27,16 +27,15 @@ from pydantic import (
 
 from fastslow.errors import InputError
 from fastslow.places import Place, PlaceOrName, given
-from fastslow.redaction import secrets
+from fastslow.redaction import by_form, is_secret_name, redact, secrets
+from fastslow.regular import read_bytes
+from fastslow.terminal import name as name_shown
 
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
 
 Nats = Annotated[float, Field(gt=0, allow_inf_nan=True)]
 """A number of nats; inf: never reached. (nan is not greater than 0.)"""
-
-_LARGEST_FILE = 2**24
-"""Bytes of a configuration, at most; a device such as /dev/zero has no end."""
 
 _LARGEST_NUMBER = 10**100
 """Of whole numbers: Python does not write those of thousands of digits."""
@@ -484,16 +483,13 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises: InputError if it cannot be read or is no TOML.
     """
     try:
-        with path.open("rb") as file:
-            read = file.read(_LARGEST_FILE + 1)
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder; expected a configuration file (TOML)")
+        read = read_bytes(path, _MAX_BYTES, follow=True)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such configuration file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder; expected a configuration file (TOML)") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
-    if len(read) > _LARGEST_FILE:
-        raise InputError(f"{path}: is larger than {_LARGEST_FILE:,} bytes; is it a configuration?")
     try:
         return tomllib.loads(read.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -503,6 +499,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     except ValueError as error:  # TOMLDecodeError, or a number of more digits than Python reads
         raise InputError(f"{path}: is not valid TOML: {error}") from None
 
+
+_MAX_BYTES = 2**22
+"""Of a configuration: the longest instructions and a thousand stages are a tenth of it."""
 
 Model = typing.TypeVar("Model", bound=BaseModel)
 
@@ -525,7 +524,7 @@ def _explain(model: type[BaseModel], item: Any, prefix: str) -> str:
     location = [part for part in item["loc"] if not _is_branch(part)]
     if kind == "extra_forbidden" and _is_branch(item["loc"][-1]):
         location.append(item["loc"][-1])  # it only looks like one: a person wrote it
-    key = ".".join([*([prefix] if prefix else []), *map(str, location)])
+    key = ".".join([*([prefix] if prefix else []), *map(name_shown, location)])
     if kind == "extra_forbidden":
         known = sorted(_fields_at(model, location[:-1]))
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
@@ -538,14 +537,18 @@ def _explain(model: type[BaseModel], item: Any, prefix: str) -> str:
         return f"{key}: {message}" if key else message
     quoted = isinstance(found, (int, float)) and kind in ("string_type", "path_type")
     hint = f': a text stands in quotes, {key} = "..."' if quoted else ""
-    return f"{key}: {message[0].lower()}{message[1:]}; found {_shown(found)}{hint}"
+    return f"{key}: {message[0].lower()}{message[1:]}; found {_found(key, found)}{hint}"
 
 
-def _shown(value: Any) -> str:
-    """A value that was found, cut where a message would not hold it."""
+def _found(key: str, value: Any) -> str:
+    """What stands at a key, as far as a message may say: not where keys of servers may stand."""
+    if key.startswith("fast.reflection") or any(map(is_secret_name, key.split("."))):
+        return f"{type(value).__name__} (not shown: it may be secret)"
+    if isinstance(value, (dict, list, tuple)):
+        return f"a {'table' if isinstance(value, dict) else 'list'} of {len(value)}"
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # a whole number of thousands of digits, or a knot
+    except ValueError:  # a whole number of thousands of digits
         return f"a value of type {type(value).__name__}"
     return text if len(text) <= 200 else f"{text[:200]}... ({len(text):,} characters)"
 
@@ -688,20 +691,29 @@ def _refuse_secrets(data: Any, source: str) -> None:
     a shell has expanded one in an override."""
     known = secrets()
     for key, text in _texts(data):
+        if by_form(text) != text:
+            raise InputError(
+                f"{source}: {by_form(key)}: holds what has the form of a key or of a password in "
+                "an address, and the configuration is copied into the run's folder: have what "
+                "needs it read an environment variable, or give the name of one where that is "
+                "asked for (api_key_env)"
+            )
         for name, secret in known.items():
             if secret in text:
                 raise InputError(
-                    f"{source}: {key}: holds the value of the environment variable {name}, and the "
-                    "configuration is copied into the run's folder: have what needs it read the "
-                    "variable, or give its name where that is asked for (api_key_env)"
+                    f"{source}: {redact(key)}: holds the value of the environment variable {name}, "
+                    "and the configuration is copied into the run's folder: have what needs it "
+                    "read the variable, or give its name where that is asked for (api_key_env)"
                 )
 
 
 def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every text in nested tables and lists, with its key."""
+    """Every text in nested tables and lists, names of keys too, with its key."""
     if isinstance(value, str):
         yield key, value
     parts = value.items() if isinstance(value, dict) else ()
+    for part, _ in parts:
+        yield f"{key}.{part}" if key else str(part), str(part)
     for part, item in enumerate(value) if isinstance(value, list) else parts:
         yield from _texts(item, f"{key}.{part}" if key else str(part))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from fastslow import terminal
 from fastslow.places import given
 from fastslow.report.figures import draw_comparison
 from fastslow.report.tables import comparison
@@ -42,7 +43,7 @@ def run_demo(folder: Path, seed: int, overrides: Sequence[str]) -> None:
             records.append(read_run(result.folder))
     figure = folder / f"demo-seed{seed}.png"
     draw_comparison(records, figure)
-    console = Console()
+    console: Console = terminal.console()
     console.print()
     console.print(comparison(records))
     _show_best(console, records[-1])

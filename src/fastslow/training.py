@@ -27,6 +27,7 @@ from fastslow.loop import FastSlowLoop, Stage
 from fastslow.places import given, working_folder, working_in
 from fastslow.policy.protocol import Policy, SampleRequest
 from fastslow.run import checkpoint as checkpoints
+from fastslow.run import inside
 from fastslow.run.changes import refuse_changes
 from fastslow.run.checkpoint import Checkpoint
 from fastslow.run.console import Console
@@ -36,7 +37,6 @@ from fastslow.run.folder import (
     RunFolder,
     differing_inputs,
     folder_of,
-    read_config,
     refuse_used,
 )
 from fastslow.run.inputs import Inputs, read_inputs
@@ -44,10 +44,12 @@ from fastslow.run.jsonl import read_lines
 from fastslow.run.observer import Observer
 from fastslow.run.observers import Fanout
 from fastslow.run.state import LoopState
+from fastslow.run.stored import MetricsRow
 from fastslow.seeding import derive_seed
 from fastslow.session import Session
 from fastslow.tasks import registry
 from fastslow.tasks.beside import refuse_namesakes
+from fastslow.trust import remember, require_trust
 from fastslow.types import Candidate, Context, Demonstration, Population
 
 
@@ -73,7 +75,7 @@ class RunResult:
 
     def metrics(self) -> list[dict[str, Any]]:
         """All rows of metrics.jsonl."""
-        return list(read_lines(self.folder / "metrics.jsonl"))
+        return list(read_lines(self.folder / "metrics.jsonl", model=MetricsRow))
 
 
 def train(
@@ -100,6 +102,7 @@ def train(
     config = _as_config(config, overrides)
     here, path = working_folder(), folder_of(config, source)
     refuse_used(path)  # told now, not after the data were read and the model was loaded
+    remember(config)
     curriculum = build_curriculum(config, source)
     stages = build_stages(config, curriculum, source)
     found = take(Located(config, source), curriculum)
@@ -120,6 +123,7 @@ def resume(
     reflect: AskReflector | None = None,
     console: bool = True,
     accept_changes: bool = False,
+    trust: bool = False,
 ) -> RunResult:
     """Go on with a run from its latest checkpoint, or from the beginning if it has none.
 
@@ -137,12 +141,19 @@ def resume(
         console: as in ``train``.
         accept_changes: whether the run goes on though its inputs (a task's file, data, the base
             model) are not what they were. Its record tells of it.
+        trust: whether the run may execute code, and speak to servers, that no configuration of this
+            user has named on this machine (see ``trust``).
 
-    Raises: as ``train``; InputError if inputs have changed and that is not accepted.
+    Raises:
+        InputError: as ``train``; or inputs have changed and that is not accepted; or the folder
+            holds links or other odd things, or names code or servers that are not trusted.
+        RunError, InterruptedRunError: as ``train``.
     """
     here = working_folder()
+    path = here / given(path)
+    is_own = require_trust(path, trust)
     with (
-        RunFolder.open(here / given(path)) as folder,
+        RunFolder.open(path) as folder,
         working_in(Path(folder.inputs.folder)),
     ):
         saved = folder.latest_checkpoint()
@@ -150,6 +161,8 @@ def resume(
         located, others = locate(folder.config, source, folder.inputs, overrides, here)
         folder.reconfigure(saved, others)
         config = folder.config
+        if is_own:
+            remember(config)  # with what the overrides name
         located = replace(located, config=config)
         curriculum = build_curriculum(config, source, located.tasks)
         stages = build_stages(config, curriculum, source)
@@ -174,6 +187,7 @@ def evaluate(
     step: int | None = None,
     overrides: Iterable[str] = (),
     accept_changes: bool = False,
+    trust: bool = False,
 ) -> None:
     """Evaluate a checkpoint of a run; rows go to ``observer``.
 
@@ -190,15 +204,17 @@ def evaluate(
         step: that of the checkpoint; None: the latest that is whole.
         overrides: ``section.key=value``, as ``resume`` takes them.
         accept_changes: whether it is measured though the run's inputs are not what they were.
+        trust: as of ``resume``.
 
     Raises:
-        InputError: the folder is no run, has no checkpoint yet or a damaged one of ``step``, a
-            task is wrong, or inputs have changed.
+        InputError: the folder is no run, names code or servers that are not trusted, has no
+            checkpoint yet or a damaged one of ``step``, a task is wrong, or inputs have changed.
     """
     here = working_folder()
     path = here / given(path)
     source = str(path / CONFIG)
-    trained = read_config(path)
+    require_trust(path, trust)
+    trained = inside.load_config(path)
     saved = _checkpoint(path, step)
     inputs = read_inputs(path)
     other = None if tasks is None else build_curriculum(trained, source, tasks)

@@ -26,6 +26,7 @@ from fastslow.policy.memory import in_parts
 from fastslow.policy.protocol import Drift, SampleRequest
 from fastslow.policy.stops import StopStrings
 from fastslow.policy.weights import load_weights, save_weights
+from fastslow.run.stored import PolicyState, read_json
 from fastslow.seeding import derive_seed
 from fastslow.slow.learner import Learner
 from fastslow.types import Completion, Context, Datum, Lesson
@@ -208,7 +209,7 @@ class LocalPolicy:
         self._learner.save(folder)
 
     def load(self, folder: Path) -> None:
-        self._version = json.loads((folder / "policy.json").read_text())["version"]
+        self._version = read_json(folder / "policy.json", PolicyState).version
         if (folder / "model").is_dir():
             load_weights(self._peft or self._model, folder / "model")
             self._engine.weights_changed()

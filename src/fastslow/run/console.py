@@ -16,13 +16,13 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, TextIO
 
-from rich.console import Console as Terminal
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from fastslow import terminal
 from fastslow.config import RunConfig
 from fastslow.fast.protocol import Evolution
 from fastslow.redaction import redact
@@ -62,9 +62,8 @@ class Console(Observer):
 
     def __init__(self, config: RunConfig, file: TextIO | None = None) -> None:
         self._config = config
-        self._terminal = Terminal(
-            file=tolerant(file or sys.stdout), highlight=False, markup=False, emoji=False
-        )
+        self._file = tolerant(terminal.raw(file or sys.stdout))
+        self._terminal = terminal.console(self._file, highlight=False, markup=False, emoji=False)
         self._display = _Display(config, Forecast(config))
         self._live = Live(
             console=self._terminal, get_renderable=self._display.render, refresh_per_second=4

@@ -19,7 +19,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,7 +33,7 @@ from fastslow.config import RunConfig
 from fastslow.errors import InputError, RunError
 from fastslow.fast.protocol import Evolution
 from fastslow.run import checkpoint as checkpoints
-from fastslow.run import disk, inputs
+from fastslow.run import disk, inputs, inside
 from fastslow.run.anomalies import forget_anomalies, write_anomaly
 from fastslow.run.answers import Answers
 from fastslow.run.best import best_step
@@ -49,13 +48,14 @@ from fastslow.run.record import trained_context
 from fastslow.run.rollouts import write_rollouts
 from fastslow.run.serial import context_to_json
 from fastslow.run.state import LoopState
+from fastslow.run.stored import ContextRow, MetricsRow
 from fastslow.run.toml import to_toml
 from fastslow.slow.anomalies import AnomalyError
 from fastslow.types import Candidate, Population, Problem, Rollout
 
 log = logging.getLogger(__name__)
 
-CONFIG = "config.toml"
+CONFIG = inside.CONFIG
 METRICS = "metrics.jsonl"
 CHECKPOINTS = checkpoints.FOLDER
 _LONGEST_NAME = 200
@@ -109,6 +109,7 @@ class RunFolder(Observer):
         refuse_used(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
+            inside.refuse_strange_entries(path)
             with _kept_only_on_success(Lock(path)) as lock:
                 refuse_used(path)  # another process may have begun and ended a run in between
                 disk.write_text(path / inputs.FILE, found.to_json())
@@ -122,10 +123,11 @@ class RunFolder(Observer):
         """Go on with a run, after a call of ``rewind``.
 
         Raises:
-            InputError: it is no run, or another process is at work on it.
+            InputError: it is no run, holds what no run holds (see ``inside``), or another process
+                is at work on it.
         """
         refuse_checkpoint(path)
-        config, found = read_config(path), inputs.read_inputs(path)
+        config, found = inside.load_config(path), inputs.read_inputs(path)
         try:
             with _kept_only_on_success(Lock(path)) as lock:
                 return cls(path, config, found, lock)
@@ -323,7 +325,7 @@ class RunFolder(Observer):
     def _prune(self, current: Checkpoint) -> None:
         folder, best = self.path / CHECKPOINTS, None
         if self.config.log.keep_best:
-            rows = read_lines(self._metrics.path)
+            rows = read_lines(self._metrics.path, model=MetricsRow)
             best = best_step(rows, trained_context(self.config), checkpoints.steps(folder))
         checkpoints.prune(folder, current, self.config.log.keep, best)
 
@@ -340,12 +342,11 @@ class RunFolder(Observer):
         if self._events is not None:
             self._events.close()
             self._events = None
-        if (self.path / "events").exists():
-            shutil.rmtree(self.path / "events")
+        inside.remove(self.path / "events")
         if self.config.log.tensorboard and self._metrics.size + self._contexts.size:
-            for row in read_lines(self._metrics.path):
+            for row in read_lines(self._metrics.path, model=MetricsRow):
                 self._tensorboard().metrics(row)
-            for record in read_lines(self._contexts.path):
+            for record in read_lines(self._contexts.path, model=ContextRow):
                 self._tensorboard().context(record)
 
     def _record_context(
@@ -437,17 +438,6 @@ def folder_of(config: RunConfig, source: str) -> Path:
             "shorter one"
         )
     return config.log.folder / name
-
-
-def read_config(path: Path) -> RunConfig:
-    """The configuration of a run or a checkpoint. Raises: InputError if ``path`` is neither."""
-    if not os.path.isfile(path / CONFIG):
-        place = "in it" if os.path.isdir(path) else "there, nor such a folder"
-        raise InputError(
-            f"{path}: is no run: there is no {CONFIG} {place}; give a folder that `fastslow train` "
-            "made"
-        )
-    return configuration.load(path / CONFIG)
 
 
 def refuse_checkpoint(path: Path) -> None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastslow import config as configuration
 from fastslow.config import RunConfig
 from fastslow.errors import InputError
 from fastslow.places import given
+from fastslow.run import inside
 from fastslow.run.checkpoint import is_checkpoint
 from fastslow.run.jsonl import read_lines
 from fastslow.run.serial import context_from_json
+from fastslow.run.stored import ContextRow, MetricsRow
 from fastslow.types import Context
 
 Row = dict[str, Any]
@@ -135,20 +135,19 @@ def read_run(path: Path) -> RunRecord:
     """Read a run's folder, whether it is finished or not.
 
     Raises:
-        InputError: it is no run, or holds no metrics yet.
+        InputError: it is no run, holds no metrics yet, or what it holds was written by no run.
     """
     path = given(path)
-    if not os.path.isfile(path / "config.toml"):
-        raise InputError(f"{path}: is no run: there is no config.toml in it")
+    config = inside.load_config(path)
     if is_checkpoint(path):
         raise InputError(f"{path}: is a checkpoint, not a run")
     try:
-        metrics = list(read_lines(path / "metrics.jsonl"))
-        contexts = list(read_lines(path / "contexts.jsonl"))
+        metrics = list(read_lines(path / "metrics.jsonl", model=MetricsRow))
+        contexts = list(read_lines(path / "contexts.jsonl", model=ContextRow))
     except FileNotFoundError:  # killed just after it began
         metrics = []
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
+    except OSError as error:
+        raise InputError(f"{error.filename or path}: cannot be read: {error}") from None
     if not metrics:
         raise InputError(f"{path}: nothing was measured yet")
-    return RunRecord(path, configuration.load(path / "config.toml"), metrics, contexts)
+    return RunRecord(path, config, metrics, contexts)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from rich.console import Console as Terminal
 
+from fastslow import terminal as exits
 from fastslow.errors import RunError
 from fastslow.interruption import InterruptedRunError
+from fastslow.run.inside import refuse_strange_entries
 from fastslow.run.lock import Lock
 from fastslow.run.record import Row
 from fastslow.streams import tolerant
@@ -138,6 +140,7 @@ def _at_work(prepared: Prepared) -> Iterator[None]:
     folder = prepared.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        refuse_strange_entries(folder)
         lock = Lock(folder)
         try:
             yield
@@ -153,5 +156,6 @@ def _at_work(prepared: Prepared) -> Iterator[None]:
 
 
 def _terminal(quiet: bool = False) -> Terminal:
-    out = tolerant(sys.stdout)
-    return Terminal(file=out, markup=False, highlight=False, emoji=False, quiet=quiet)
+    out = tolerant(exits.raw(sys.stdout))
+    found: Terminal = exits.console(out, markup=False, highlight=False, emoji=False, quiet=quiet)
+    return found

@@ -23,7 +23,7 @@ from fastslow.tasks.answers import (
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.registry import register
 from fastslow.tasks.sourced import CutOptions, cut_splits
-from fastslow.tasks.sources import json_lines
+from fastslow.tasks.sources import columns, json_lines
 from fastslow.types import Problem, Split, Verdict
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -143,7 +143,7 @@ def _label(path: Path, others: Sequence[Path]) -> str:
 def _value(row: dict[str, Any], key: str, where: str) -> str:
     """A text or a number of a row, as text."""
     if key not in row:
-        raise InputError(f"{where}: the key {key!r} is missing; the line has: {', '.join(row)}")
+        raise InputError(f"{where}: the key {key!r} is missing; the line has: {columns(row)}")
     value = row[key]
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise InputError(f"{where}: {key!r} is {value!r}; expected text or a number")
