@@ -42,8 +42,13 @@ class EnvironmentOptions(Section):
     system_prompt: Literal["question", "leave_out"] = "question"
     """Where the environment's own system prompt goes: above every question, or nowhere, for a
     context that says it better."""
+    partial: bool = False
+    """Whether a completion may score between 0 and 1: its reward over ``max_reward``. Left alone,
+    it scores 1 where its reward reaches ``max_reward``, and 0 elsewhere."""
     max_reward: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """The reward that counts as 1; None: the sum of the positive weights of its functions."""
+    """The reward that counts as 1; None: the sum of the positive weights of its functions. Then a
+    reward beyond it scores 0, since a function that gives more than its weight could outweigh the
+    one that says what is right."""
     train: Positive = 1024
     """Problems to train on, at most."""
     validation: Positive = 128
@@ -134,9 +139,14 @@ class VerifiersEnvironment(Task):
             reward = run(self._environment.score(row.data, completion))
         except Exception as error:  # whatever the environment's own code trips over
             return Verdict(0.0, f"The environment failed: {type(error).__name__}: {error}")
-        share = reward.total / self._best if math.isfinite(reward.total) else 0.0
-        score = min(max(round(share, 9), 0.0), 1.0)  # weights may add up to 0.9999999999999999
-        return Verdict(score, _feedback(row, completion, reward, self._best))
+        feedback = _feedback(row, completion, reward, self._best)
+        # Weights may add up to 0.9999999999999999.
+        share = round(reward.total / self._best, 9) if math.isfinite(reward.total) else 0.0
+        if share > 1.0 and self._options.max_reward is None:
+            # Some function gives more than its weight: nothing says what a right answer gets.
+            return Verdict(0.0, f"{feedback}\nThat is beyond its maximum: set task.max_reward.")
+        score = min(max(share, 0.0), 1.0) if self._options.partial else float(share >= 1.0)
+        return Verdict(score, feedback)
 
     def demonstrate(self, problem: Problem) -> str | None:
         """The reference answer, bare or in a usual dress, as the environment scores it 1."""
