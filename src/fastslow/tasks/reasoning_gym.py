@@ -88,7 +88,7 @@ class ReasoningGymOptions(Section):
 
 @register("reasoning_gym", ReasoningGymOptions)
 class ReasoningGym(Task):
-    """Nearly any dataset of reasoning-gym with its own parameters, under scorers that were tried."""
+    """Nearly any dataset of reasoning-gym, with its own parameters and a scorer that was tried."""
 
     def __init__(self, options: ReasoningGymOptions) -> None:
         from reasoning_gym.factory import DATASETS
@@ -160,7 +160,10 @@ class ReasoningGym(Task):
             return 0.0, "It is wrong, or not in the form asked for."
         screen = SCREENS.get(self._dataset_name)
         if screen is not None and not screen(answer):
-            return 0.0, "The answer is not in the form asked for, and nothing but that form is read."
+            return (
+                0.0,
+                "The answer is not in the form asked for, and nothing but that form is read.",
+            )
         score = _safe_score(self._dataset, answer, entry)
         if math.isnan(score):
             return 0.0, "The scorer could not read the answer: it is not in the form asked for."
@@ -233,7 +236,9 @@ def _dataset_config(name: str, config_class: type, options: ReasoningGymOptions,
                 f"Allowed: {_describe(allowed.values())}"
             )
     balanced = _BALANCED.get(name, {})
-    params = options.params if balanced.keys() & options.params.keys() else balanced | options.params
+    params = (
+        options.params if balanced.keys() & options.params.keys() else balanced | options.params
+    )
     try:
         # Checks the types, which a dataclass does not, and makes tuples of TOML's arrays.
         return TypeAdapter(config_class).validate_python(
