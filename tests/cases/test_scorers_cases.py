@@ -71,6 +71,8 @@ def test_nothing_is_paid_for_a_wrong_answer(dataset: str, attack: Attack | str) 
     for problem in task.problems("train"):
         entry = problem.reference
         answer = attack if isinstance(attack, str) else attack(entry)
+        if dataset == "puzzle24" and sorted(entry["metadata"]["numbers"]) == [1, 1, 4, 6]:
+            continue  # there it is right
         score = task.grade(problem, tagged(answer)).score
         assert score == same(answer, entry["answer"])
         right += int(score)

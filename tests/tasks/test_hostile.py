@@ -21,7 +21,6 @@ import pytest
 from fastslow.config import TaskConfig
 from fastslow.tasks import Task, available, create
 from fastslow.tasks.grading import Graders
-from fastslow.tasks.scorers import SCORERS
 from fastslow.tasks.screen import SCREENS
 from fastslow.types import Problem, Split, Verdict
 
@@ -71,9 +70,9 @@ CUT = {"validation": 1, "test": 0}
 SOLVE = {"answer_column": "number", "question_column": "question", **CUT}
 SCIENCES = {"source": "choices", "level": None, **CUT}
 GYM = {"train": 1, "validation": 1, "test": 0}
-ALIKE = {"puzzle24", "simple_integration"}  # others are screened and scored as these are
-DATASETS = sorted({*SCREENS, *SCORERS, "caesar_cipher", "gcd"} - ALIKE - {"boxnet", "rush_hour"})
-"""All whose answers are screened, or read by a scorer of ours. Two keep no right answer."""
+ALIKE = {"simple_integration", "rearc"}  # others are screened and scored as these are
+SCORED = {"countdown", "coin_flip", "graph_color", "number_sorting", "polynomial_multiplication"}
+DATASETS = sorted({*SCREENS, *SCORED, "chain_sum"} - ALIKE)
 
 TASKS: dict[str, dict[str, Any]] = {
     "jsonl exact": {"path": "questions", "answer": "text", **ROWS},

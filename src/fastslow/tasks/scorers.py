@@ -87,7 +87,8 @@ def _roles(answer: str, entry: Entry) -> bool:
 def _claims(text: str) -> dict[str, str]:
     line = " ".join(_words(text.rstrip(".").replace("\n", ",")))
     parts = [part.strip().removeprefix("and ") for part in re.split(",| and ", line)]
-    return _distinct(_whole(_CLAIM, part).groups() for part in parts if part)
+    claims = [_whole(_CLAIM, part) for part in parts if part]
+    return _distinct((claim[1], claim[2]) for claim in claims)
 
 
 def _words(text: str) -> list[str]:
@@ -334,7 +335,9 @@ def _survo(answer: str, entry: Entry) -> bool:
 def _rush_hour(answer: str, entry: Entry) -> bool:
     """Every move is possible, and the red car ends at the exit."""
     rows = entry["question"].partition("Board:\n")[2].split()
-    board = {(x, y): car for y, row in enumerate(rows) for x, car in enumerate(row)}
+    board: dict[tuple[int, int], str] = {
+        (x, y): car for y, row in enumerate(rows) for x, car in enumerate(row)
+    }
     for move in answer.split():
         car, sign, steps = _whole(_CAR_MOVE, move).groups()
         for _ in range(int(steps)):
