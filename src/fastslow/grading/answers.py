@@ -16,7 +16,8 @@ from decimal import Decimal, InvalidOperation
 from itertools import islice
 from typing import Literal, NamedTuple
 
-from fastslow.tasks.quantities import MAX_DIGITS, NUMBER, read_number, standard
+from fastslow.grading.notation import plain as standard
+from fastslow.grading.numbers import MAX_DIGITS, NUMBER, read_number
 
 Style = Literal["tags", "boxed", "number", "letter"]
 Which = Literal["last", "first"]
