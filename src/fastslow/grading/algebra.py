@@ -193,7 +193,7 @@ def _equal(found: Any, expected: Any) -> bool:
         same = _same_values(found, expected)
         if same is not None:
             return same
-    elif isinstance(found, MatrixBase | MatrixExpr) and isinstance(expected, MatrixBase | MatrixExpr):
+    elif all(isinstance(side, MatrixBase | MatrixExpr) for side in (found, expected)):
         found, expected = found.doit(), expected.doit()
         if isinstance(found, MatrixBase) and isinstance(expected, MatrixBase):
             pairs = zip(found.flat(), expected.flat(), strict=False)
@@ -205,9 +205,9 @@ def _equal(found: Any, expected: Any) -> bool:
         if _proportional(*sides) is None:
             return False
     elif isinstance(found, Set | Boolean) and isinstance(expected, Set | Boolean):
-        if isinstance(found, Boolean) and isinstance(expected, Boolean):
-            if found.free_symbols != expected.free_symbols:
-                return False
+        sets = isinstance(found, Set) or isinstance(expected, Set)
+        if not sets and found.free_symbols != expected.free_symbols:
+            return False
         same = _same_region(found, expected)
         if same is not None:
             return same
@@ -240,9 +240,8 @@ def _same_values(found: Any, expected: Any) -> bool | None:
         a, b = (each.doit() for each in (found, expected))
         if any(each in (nan, zoo) for each in (a, b)):
             return False
-        if any(each.is_Rational or each in (oo, -oo) for each in (a, b)):
-            if a.is_Rational and b.is_Rational or a in (oo, -oo) or b in (oo, -oo):
-                return bool(a == b)
+        if (a.is_Rational and b.is_Rational) or any(each in (oo, -oo) for each in (a, b)):
+            return bool(a == b)
         return _close(a.evalf(DIGITS), b.evalf(DIGITS))
     known = 0
     for start, step in POINTS:
@@ -292,7 +291,7 @@ def _same_region(found: Any, expected: Any) -> bool | None:
     a, b = _as_set(found), _as_set(expected)
     if a is None or b is None:
         return None
-    return bool(a == b or (a - b).is_empty and (b - a).is_empty)
+    return bool(a == b or ((a - b).is_empty and (b - a).is_empty))
 
 
 def _as_set(thing: Any) -> Any:

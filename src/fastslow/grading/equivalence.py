@@ -15,7 +15,7 @@ from fractions import Fraction
 from fastslow.grading.algebra import UNWORKED, difference, is_region, stands_for
 from fastslow.grading.answers import excerpt
 from fastslow.grading.notation import NEGATION, columns_as_tuples, normalise, split, unwrap
-from fastslow.grading.numbers import read_number, same_number
+from fastslow.grading.numbers import same_number
 from fastslow.grading.units import Quantity, read_quantity
 
 LIMIT = 400
@@ -200,16 +200,15 @@ def _value(found: str, expected: str, percentage: bool, worked: bool) -> str | N
         return _compare(inner, expected, percentage)
     if wanted in ("()", *_SET):
         return _compare(found, expected_inner, percentage)
-    return _quantity(read_quantity(found), read_quantity(expected), percentage, worked, found, expected)
+    return _quantity(found, expected, percentage, worked)
 
 
 def _kind(brackets: str) -> str:
     return f"in brackets {brackets}" if brackets else "a list without brackets or a single value"
 
 
-def _quantity(
-    got: Quantity, want: Quantity, percentage: bool, worked: bool, found: str, expected: str
-) -> str | None:
+def _quantity(found: str, expected: str, percentage: bool, worked: bool) -> str | None:
+    got, want = read_quantity(found), read_quantity(expected)
     if got.unit != want.unit:
         if got.certain and want.certain and got.unit and want.unit:
             return f"Its unit is {excerpt(got.unit, 40)}; expected is {excerpt(want.unit, 40)}."

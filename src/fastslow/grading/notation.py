@@ -14,6 +14,14 @@ from collections.abc import Iterator
 
 # Characters.
 
+_GREEK = (
+    "\u03b1\u03b2\u03b3\u03b4\u03b5\u03b6\u03b7\u03b8\u03b9\u03ba\u03bb\u03bc\u03bd\u03be\u03c0\u03c1\u03c3"
+    "\u03c4\u03c5\u03c6\u03c7\u03c8\u03c9\u0393\u0394\u0398\u039b\u039e\u03a0\u03a3\u03a6\u03a8\u03a9"
+)
+_GREEK_NAMES = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma "
+    "tau upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"
+)
 _SIGNS = str.maketrans(
     {
         **dict.fromkeys("\u2212\u2010\u2011\u2012\u2013\ufe63", "-"),
@@ -30,12 +38,7 @@ _SIGNS = str.maketrans(
         "\u222a": r"\cup ", "\u2229": r"\cap ", "\u2216": r"\setminus ", "\u2192": r"\to ",
         "\u21d2": r"\implies ", "\u2234": r"\therefore ", "\u27e8": r"\langle ",
         "\u27e9": r"\rangle ", "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"',
-        **{chr(code): f"\\{name} " for code, name in enumerate(
-            "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi o pi rho "
-            "sigma sigma tau upsilon phi chi psi omega".split(), start=0x3B1)},
-        **{letter: f"\\{name} " for letter, name in zip("\u0393\u0394\u0398\u039b\u039e\u03a0\u03a3"
-           "\u03a6\u03a8\u03a9", "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega".split(),
-           strict=True)},
+        **{letter: f"\\{name} " for letter, name in zip(_GREEK, _GREEK_NAMES.split(), strict=True)},
     }
 )  # fmt: skip
 _BLACKBOARD = str.maketrans(
@@ -67,7 +70,8 @@ _RULES = [
         # What only looks: sizes, fonts, spaces, marks.
         (rf"\\(?:left|right)(?:\.|{_END})|\\(?:[bB]igg?[lrm]?|middle){_END}", ""),
         (rf"\\(?:(?:display|text|script)style|(?:no)?limits|tiny|small|normalsize|[lL]arge|LARGE"
-         rf"|[hH]uge|boxed|fbox|bf|rm|it|boldmath|checkmark){_END}|\\!|[\u2713\u2714]|\\tag\{{[^{{}}]*\}}", ""),
+         rf"|[hH]uge|boxed|fbox|bf|rm|it|boldmath|checkmark){_END}|\\!|[\u2713\u2714]", ""),
+        (r"\\tag\{[^{}]*\}", ""),
         (rf"\\(?:boldsymbol|bm|pmb){_END}", r"\\mathbf"),
         (r"(?<!\\)\\[,:;> ]|~|\\q?quad(?![A-Za-z])|\s+", " "),
         (rf"\\{_FONTS} *\{{ *", r"\\text{"),
@@ -192,7 +196,7 @@ def split(text: str, *separators: str) -> list[str]:
 
 
 _MATRIX = r"\\begin\{[pbB]?matrix\}((?:(?!\\begin|\\end)[^%s])*)\\end\{[pbB]?matrix\}"
-_COLUMN, _ROW = (re.compile(_MATRIX % other + power) for other, power in (("&", ""), ("\\\\", r"\^T")))
+_COLUMN, _ROW = re.compile(_MATRIX % "&"), re.compile(_MATRIX % r"\\" + r"\^T")
 
 
 def columns_as_tuples(text: str) -> str:

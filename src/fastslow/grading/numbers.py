@@ -67,10 +67,11 @@ class Number:
     whole: bool = False
 
     def rounds(self, exact: Fraction) -> bool:
-        """Whether it is a decimal of six places and six digits or more, to which ``exact`` rounds."""
-        if (self.decimals or 0) < 6 or abs(self.value) * 10**(self.decimals or 0) < 100_000:
+        """Whether it is a decimal of six places and digits or more, to which ``exact`` rounds."""
+        places = self.decimals or 0
+        if places < 6 or abs(self.value) * 10**places < 100_000:
             return False
-        return round(exact, self.decimals) == self.value
+        return round(exact, places) == self.value
 
 
 def read_number(text: str) -> Number | None:

@@ -55,8 +55,12 @@ _NO_UNIT = frozenset(
 )
 """Words that make another number, or another statement, of the number before them."""
 
-_PLURALS = frozenset("people men women children mice geese teeth fish sheep each total altogether".split())  # noqa: SIM905
-_CURRENCY = re.compile(r"([-+]?)(us\$|usd|eur|gbp|rs\.?|[$\u20ac\u00a3\u00a5\u20b9]) ?(?=[-+\d.])", re.I)
+_PLURALS = frozenset(
+    "people men women children mice geese teeth fish sheep each total altogether".split()  # noqa: SIM905
+)
+_CURRENCY = re.compile(
+    r"([-+]?)(us\$|usd|eur|gbp|rs\.?|[$\u20ac\u00a3\u00a5\u20b9]) ?(?=[-+\d.])", re.IGNORECASE
+)
 _WORD = r"(?:\\text\{(?:[^{}]|\{[^{}]*\})*\}|[A-Za-z][A-Za-z.'-]*|[$\u20ac\u00a2\"])"
 _TAIL = re.compile(rf"(?<=[0-9)}}\]])( ?){_WORD}(?:[ ]|/|\\cdot|{_WORD}|\^\{{?-?[1-3]\}}?)*$")
 _BASE = re.compile(r"(?<=[0-9A-F])_\{?([0-9]{1,2})\}?$")

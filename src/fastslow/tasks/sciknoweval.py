@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fastslow.errors import InputError
-from fastslow.tasks.answers import choice_letter, excerpt, extract_answer, lesson, tagged
+from fastslow.grading.answers import choice_letter, excerpt, extract_answer, lesson, tagged
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.registry import register
 from fastslow.tasks.sourced import SourceOptions, split_source

@@ -15,7 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from fastslow.tasks.answers import excerpt, extract_answer
+from fastslow.grading.answers import excerpt, extract_answer
 from fastslow.tasks.json_values import first_difference, read_value
 from fastslow.tasks.sandbox import Limits, SandboxResult, run_python
 

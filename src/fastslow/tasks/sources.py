@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fastslow.errors import InputError
-from fastslow.tasks.answers import excerpt
+from fastslow.grading.answers import excerpt
 
 Row = dict[str, Any]
 

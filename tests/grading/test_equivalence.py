@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastslow.tasks.equivalence import is_number, mismatch
+from fastslow.grading.equivalence import is_number, mismatch
 
 RIGHT = [
     ("0.5", "1/2"),
