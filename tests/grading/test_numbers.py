@@ -3,9 +3,10 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from fastslow.grading.numbers import read_number, same_number
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fastslow.grading.numbers import read_number, same_number
 
 
 @pytest.mark.parametrize(
@@ -33,9 +34,9 @@ def test_numbers_as_they_are_written(text: str, value: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "-", ".", "1.", "x", "5x", "5%", "--5", "5-3", "1/0", "1/2/3", "1,2", "1,2345", "1 23", "12 3456",
-     "5\u00b2", "2^3", "1e99999", "10^{10^9}", r"\frac{x}{2}", r"\frac{1}{0}", "\u0663", "9" * 2000,
-     "nan", "inf", "0x10", "1_000"],
+    ["", "-", ".", "1.", "x", "5x", "5%", "--5", "5-3", "1/0", "1/2/3", "1,2", "1,2345", "1 23",
+     "12 3456", "5\u00b2", "2^3", "1e99999", "10^{10^9}", r"\frac{x}{2}", r"\frac{1}{0}", "\u0663",
+     "9" * 2000, "nan", "inf", "0x10", "1_000"],
 )  # fmt: skip
 def test_what_is_no_number(text: str) -> None:
     assert read_number(text) is None

@@ -84,7 +84,10 @@ def difference(found: str, expected: str, *, plain: bool = False) -> str | None:
         given = _parse(found)
         if _size(given) > LARGEST:
             return "It comes to a number too large to be worked out."
-        return None if _equal(given, wanted) else "The two are not equal."
+        if _equal(given, wanted):
+            return None
+        same_letters = found.casefold() == expected.casefold()
+        return "Upper and lower case differ." if same_letters else "The two are not equal."
     except Exception:  # whatever algebra trips over in a text that a model wrote
         return "It cannot be read as a mathematical expression, or not be compared."
 

@@ -16,7 +16,7 @@ from decimal import Decimal, InvalidOperation
 from itertools import islice
 from typing import Literal, NamedTuple
 
-from fastslow.grading.notation import NEGATION, plain
+from fastslow.grading.notation import NEGATION, grouped, plain
 from fastslow.grading.numbers import MAX_DIGITS, NUMBER
 from fastslow.grading.units import SCALES, UNITS, read_quantity
 
@@ -64,7 +64,6 @@ _SIGNED_NUMBER = re.compile(
     re.VERBOSE,
 )
 _CURRENCY = dict.fromkeys(map(ord, "$\u20ac\u00a3\u00a5\u20b9"))
-_THIN = re.compile(r"(?<=[0-9])(?:\\,|,\\!|\\!)(?=[0-9]{3}(?![0-9]))")
 _DIGIT = re.compile("[0-9\uff10-\uff19\u00bc-\u00be\u2150-\u215e]")
 _GOES_ON = re.compile(
     r"[ ]?(?:\^(?!\{?\\circ)|\*\*|\\pi|\\sqrt|sqrt|[xyz](?![A-Za-z]))|([A-Za-z]+)"
@@ -293,8 +292,7 @@ def _standard(text: str) -> str:
     """``text`` without emphasis, and with one spelling of what stands in numbers."""
     text = plain(text)
     if "\\" in text:
-        text = text.replace("{,}", ",").replace("\\$", "$").replace("\\%", "%")
-        text = _THIN.sub(",", text)
+        text = grouped(text).replace("\\$", "$").replace("\\%", "%")
     return _EMPHASIS.sub("", text) if re.search("[*_`]", text) else text
 
 

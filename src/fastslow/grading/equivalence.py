@@ -69,6 +69,8 @@ def _compare(found: str, expected: str, percentage: bool) -> str | None:
         return _statement(got[0], want[0], percentage)
     if len(got) == len(want):
         remark = _unordered(got, want, percentage)
+    elif len(want) == 1 and (brackets := unwrap(expected)[0]):
+        remark = f"It is a list without brackets; expected is {_kind(brackets)}."
     else:
         remark = f"It has {len(got)} part(s); expected are {len(want)}."
     if remark is not None and is_region(found) and is_region(expected):

@@ -60,6 +60,14 @@ def plain(text: str) -> str:
     return unicodedata.normalize("NFKC", text).translate(_SIGNS)
 
 
+_THOUSANDS = re.compile(r"\{,\}|(?<=[0-9])(?:,\\!|\\[,!](?=[0-9]{3}(?![0-9])))")
+
+
+def grouped(text: str) -> str:
+    r"""``text`` with a comma for what LaTeX writes between thousands: "1\,234", "1{,}234"."""
+    return _THOUSANDS.sub(",", text)
+
+
 # Notation.
 
 _END = "(?![A-Za-z])"
@@ -134,9 +142,7 @@ def normalise(text: str) -> str:
     text = plain(text).strip()
     if len(re.findall(r"(?<!\\)\$", text)) % 2 == 0:  # else one is a currency sign
         text = re.sub(r"(?<!\\)\$", "", text)
-    text = text.replace(r"\$", "$").replace("{,}", ",").replace(r",\!", ",")
-    text = re.sub(r"(?<=[0-9])\\,(?=[0-9]{3}(?![0-9]))", ",", text)
-    text = _bare(text)
+    text = _bare(grouped(text.replace(r"\$", "$")))
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
     text = re.sub(r" +", " ", _SPACE.sub(r"\1", _bare(text)))

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from fastslow.grading.notation import plain
+from fastslow.grading.notation import grouped, plain
 
 MAX_DIGITS = 1000
 """Characters of a number, and the size of an exponent of ten, at most; what is longer is none."""
@@ -76,7 +76,7 @@ class Number:
 
 def read_number(text: str) -> Number | None:
     """The number that the whole of ``text`` is, or None. Raises nothing, whatever the text."""
-    text = plain(text).replace("{,}", ",").strip()
+    text = grouped(plain(text)).strip()
     match = _SIGNED.fullmatch(text) if len(text) <= MAX_DIGITS else None
     number = None if match is None else _unsigned(match[2].replace(",", ""))
     if match is None or number is None or match[1] != "-":

@@ -108,7 +108,7 @@ def read_quantity(text: str) -> Quantity:
     value, tail = text[: match.start()], match.group()
     explicit = "\\text" in tail
     words = tail.replace("\\text{", " ").replace("}", " ").replace("\\cdot", " ").replace(".", " ")
-    words = words.replace("{", "")
+    words = words.replace("{", "").replace('"', "inch")
     scale = Fraction(1)
     while (first := words.split(maxsplit=1)) and (by := SCALES.get(_singular(first[0], SCALES))):
         scale, words = scale * by, first[1] if len(first) > 1 else ""
@@ -136,7 +136,6 @@ def _singular(word: str, known: object) -> str:
 def _known(words: str) -> str:
     """The name that a unit is compared by, "" if a word of it is no unit."""
     words = re.sub(r"[A-Za-z]{2,}", lambda word: word.group().lower(), words.strip())
-    words = words.replace('"', "inch")
     words = re.sub(r" squared\b| ?\^2", "^2", re.sub(r" cubed\b| ?\^3", "^3", words))
     name, rest = "", words
     while rest:
