@@ -45,6 +45,7 @@ _FUNCTIONS = re.compile(
     r"(?<![A-Za-z\\])(arc(?:sin|cos|tan)|a?(?:sin|cos|tan)h?|cot|sec|csc|ln|log|exp)"
     r"(?![B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z]{2}|[a-z][aeiou])"
 )
+_REGION = re.compile(r"[<>]|\\(?:le|ge|ne|cup|cap|setminus)(?![A-Za-z])")
 _DIFFERENTIAL = re.compile(r"\\i*int(?![a-z])|\{d\^?[0-9A-Za-z]?\}|\{d[A-Za-z]\}")
 _COMMAND_OR_D = re.compile(r"(\\[A-Za-z]+(?:\{[^{}]*\})?|_\{[^{}]*\})|d(?= ?[A-Za-z])")
 _SPELLINGS = [
@@ -93,29 +94,21 @@ def difference(found: str, expected: str, *, plain: bool = False) -> str | None:
 
 
 def stands_for(number: Number, text: str) -> bool:
-    """Whether a decimal of six significant digits or more is a constant, rounded."""
-    return number.decimals is not None and _approximates(number, text)
-
-
-def _approximates(number: Number, text: str) -> bool:
+    """Whether a decimal, of six places at least, is the constant in ``text``, rounded."""
     from sympy import Rational
 
     try:
-        value = _parse(text)
-        if value.free_symbols or _size(value) > LARGEST:
+        value = _parse(text) if number.decimals else None
+        if value is None or value.free_symbols or _size(value) > LARGEST:
             return False
-        exact = value.evalf(DIGITS)
-        return bool(exact.is_real) and number.rounds(Fraction(str(Rational(exact))))
-    except Exception:
+        return number.rounds(Fraction(str(Rational(value.evalf(DIGITS)))))
+    except Exception:  # no expression, or no real one
         return False
 
 
 def is_region(text: str) -> bool:
     """Whether a text is an inequality, or sets put together."""
     return _REGION.search(text) is not None
-
-
-_REGION = re.compile(r"[<>]|\\(?:le|ge|ne|cup|cap|setminus)(?![A-Za-z])")
 
 
 # Reading.
@@ -188,34 +181,24 @@ def _exp(size: float) -> float:
 
 def _equal(found: Any, expected: Any) -> bool:
     from math_verify import verify
-    from sympy import Eq, Expr, MatrixBase, MatrixExpr, Set
+    from sympy import Eq, Expr, Set
     from sympy.logic.boolalg import Boolean
 
-    found, expected = _exact(found), _exact(expected)
-    if isinstance(found, Expr) and isinstance(expected, Expr):
+    found, expected, same = _exact(found), _exact(expected), None
+    sides = (found, expected)
+    if any(getattr(side, "is_Matrix", False) for side in sides):
+        pass
+    elif all(isinstance(side, Expr) for side in sides):
         same = _same_values(found, expected)
-        if same is not None:
-            return same
-    elif all(isinstance(side, MatrixBase | MatrixExpr) for side in (found, expected)):
-        found, expected = found.doit(), expected.doit()
-        if isinstance(found, MatrixBase) and isinstance(expected, MatrixBase):
-            pairs = zip(found.flat(), expected.flat(), strict=False)
-            return found.shape == expected.shape and all(_equal(a, b) for a, b in pairs)
-    elif isinstance(found, Eq) and isinstance(expected, Eq):
-        sides = [each.lhs - each.rhs for each in (found, expected)]
-        if _proportional(*sides):
-            return True
-        if _proportional(*sides) is None:
-            return False
-    elif isinstance(found, Set | Boolean) and isinstance(expected, Set | Boolean):
-        sets = isinstance(found, Set) or isinstance(expected, Set)
+    elif all(isinstance(side, Set | Boolean) for side in sides):
+        sets = any(isinstance(side, Set) for side in sides)
         if not sets and found.free_symbols != expected.free_symbols:
-            return False
-        same = _same_region(found, expected)
-        if same is not None:
-            return same
-    elif isinstance(found, Expr) or isinstance(expected, Expr):
+            return False  # x > 2 is not y > 2
+        same = None if all(isinstance(side, Eq) for side in sides) else _same_region(*sides)
+    elif any(isinstance(side, Expr) for side in sides):
         return False
+    if same is not None:
+        return same
     # Its timeouts need the main thread, and are the workers' business.
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that they are off
     return bool(verify(expected, found, timeout_seconds=None))
@@ -267,26 +250,6 @@ def _close(a: Any, b: Any) -> bool:
     """Whether two values agree to thirty digits. What cancels leaves some noise."""
     gap, scale = abs(a - b).evalf(), max(abs(a).evalf(), abs(b).evalf())
     return bool(gap <= max(1e-30 * scale, 1e-75))
-
-
-def _proportional(found: Any, expected: Any) -> bool | None:
-    """Whether one is a constant multiple of the other; None: an equation says nothing, or they
-    are in other variables."""
-    if found.free_symbols != expected.free_symbols or not found.free_symbols:
-        return None
-    from sympy import Rational
-
-    variables = sorted(found.free_symbols, key=str)
-    ratios, values = [], []
-    for start, step in POINTS:
-        point = {v: Rational(start + step * n, 10**6) for n, v in enumerate(variables)}
-        a, b = (each.evalf(DIGITS, subs=point) for each in (found, expected))
-        if a.is_number and b.is_number and a.is_finite and b.is_finite and b != 0:
-            ratios.append(a / b)
-            values.append(b)
-    if len(ratios) < 2 or all(_close(values[0], each) for each in values[1:]):
-        return None
-    return all(_close(ratios[0], each) for each in ratios[1:]) and ratios[0] != 0
 
 
 def _same_region(found: Any, expected: Any) -> bool | None:

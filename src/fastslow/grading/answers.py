@@ -248,7 +248,7 @@ def _box_spans(text: str) -> list[_Span]:
     for brace in _BRACES.finditer(text):
         box, bare, opening, closing = brace.groups()
         if bare:
-            boxes.append((brace.start(), brace.start(2), brace.end()))
+            boxes.append((brace.start(), brace.start(2), brace.start(2) + len(bare.rstrip(".,;"))))
         elif box or opening:
             open_braces.append(brace.span() if box else None)
         elif closing and open_braces and (begun := open_braces.pop()) is not None:
@@ -256,7 +256,7 @@ def _box_spans(text: str) -> list[_Span]:
                 boxes.pop()  # it lies within this one
             boxes.append((*begun, brace.start()))
     return [
-        _Span(start, end + 1, _BOX.sub("", text[content:end]).strip().rstrip(".,;"))
+        _Span(start, end + 1, _BOX.sub("", text[content:end]).strip())
         for start, content, end in boxes
     ]
 
