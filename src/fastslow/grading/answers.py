@@ -290,9 +290,7 @@ def _number_text(text: str, which: Which) -> str | None:
 
 def _standard(text: str) -> str:
     """``text`` without emphasis, and with one spelling of what stands in numbers."""
-    text = plain(text)
-    if "\\" in text:
-        text = grouped(text).replace("\\$", "$").replace("\\%", "%")
+    text = grouped(plain(text)).replace("\\$", "$").replace("\\%", "%")
     return _EMPHASIS.sub("", text) if re.search("[*_`]", text) else text
 
 

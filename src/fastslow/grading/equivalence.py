@@ -15,7 +15,7 @@ from fractions import Fraction
 from fastslow.grading.algebra import UNWORKED, difference, is_region, stands_for
 from fastslow.grading.answers import excerpt
 from fastslow.grading.notation import NEGATION, columns_as_tuples, normalise, split, unwrap
-from fastslow.grading.numbers import same_number
+from fastslow.grading.numbers import read_number, same_number
 from fastslow.grading.units import Quantity, read_quantity
 
 LIMIT = 400
@@ -47,6 +47,9 @@ def mismatch(found: str, expected: str, *, percentage: bool = False) -> str | No
         return (
             f"The answer is longer than {limit} characters and was not read: give the value only."
         )
+    a, b = read_number(found), read_number(expected)
+    if a is not None and b is not None:  # most answers are numbers, and this is quick
+        return None if same_number(a, b) else "The two numbers are not the same."
     try:
         return _compare(normalise(found), normalise(expected), percentage)
     except RecursionError:
