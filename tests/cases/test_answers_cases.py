@@ -1,8 +1,8 @@
 """Pairs of answer and reference that were decided beforehand, and completions that were misread.
 
 A line of ``answers_cases.jsonl`` is {id, answer, reference, right, kind, policy}. ``policy`` is
-true where a verifier may decide otherwise if it says so. Pairs that this one decides otherwise are in
-``OTHERWISE``, and docs/answers.md gives the policies.
+true where a verifier may decide otherwise if it says so. Pairs that this one decides otherwise are
+in ``OTHERWISE``, and docs/answers.md gives the policies.
 """
 
 from __future__ import annotations
