@@ -21,7 +21,7 @@ CASES = Path(__file__).parents[1] / "tests" / "cases" / "answers_cases.jsonl"
 
 
 def by_math_verify(answer: str, reference: str) -> bool:
-    return verify(parse(f"${reference}$"), parse(f"${answer}$"))
+    return bool(verify(parse(f"${reference}$"), parse(f"${answer}$")))
 
 
 def main() -> None:
