@@ -17,8 +17,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from fastslow.config import NonNegative, Positive, Section
+from fastslow.grading.answers import excerpt, extract_answer, lesson, tagged
 from fastslow.places import PlaceOrName
-from fastslow.tasks.answers import excerpt, extract_answer, lesson, tagged
 from fastslow.tasks.codeio_rows import BUNDLED, Example, Program, read_programs
 from fastslow.tasks.json_values import first_difference, read_value, write_value
 from fastslow.tasks.programs import Call, Returned, outcomes, refusal, refusal_of_generator

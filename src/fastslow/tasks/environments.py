@@ -25,7 +25,7 @@ from pydantic import Field
 
 from fastslow.config import NonNegative, Positive, Section
 from fastslow.errors import InputError
-from fastslow.tasks.answers import excerpt, tagged
+from fastslow.grading.answers import excerpt, tagged
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.registry import register
 from fastslow.tasks.splits import Splits

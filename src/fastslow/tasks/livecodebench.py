@@ -21,8 +21,8 @@ from pydantic import Field
 
 from fastslow.config import Positive, Section
 from fastslow.errors import InputError
+from fastslow.grading.answers import excerpt
 from fastslow.places import PlaceOrName
-from fastslow.tasks.answers import excerpt
 from fastslow.tasks.json_values import read_value
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.registry import register

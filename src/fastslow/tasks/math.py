@@ -19,9 +19,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator
 
 from fastslow.errors import InputError
+from fastslow.grading.answers import Style, Which, excerpt, extract, formatted, last_number, lesson
+from fastslow.grading.equivalence import is_number, mismatch
 from fastslow.places import PlaceOrName
-from fastslow.tasks.answers import Style, Which, excerpt, extract, formatted, last_number, lesson
-from fastslow.tasks.equivalence import is_number, mismatch
 from fastslow.tasks.math_sets import MATH_SETS, MathSet
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.registry import register

@@ -22,7 +22,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from fastslow.config import NonNegative, Positive, Section
 from fastslow.errors import InputError
-from fastslow.tasks.answers import excerpt, extract_answer, lesson, tagged
+from fastslow.grading.answers import excerpt, extract_answer, lesson, tagged
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.registry import register
 from fastslow.tasks.scorers import SCORERS, is_right

@@ -3,7 +3,7 @@
 A task of one's own::
 
     from fastslow.tasks import Problem, Task, Verdict, register
-    from fastslow.tasks.answers import extract_answer, tagged
+    from fastslow.grading.answers import extract_answer, tagged
 
     @register("squares")
     class Squares(Task):

@@ -21,8 +21,8 @@ from itertools import zip_longest
 from typing import Any, Literal
 
 from fastslow.errors import InputError
+from fastslow.grading.answers import choice_letter, excerpt, extract_answer, lesson, tagged
 from fastslow.places import PlaceOrName
-from fastslow.tasks.answers import choice_letter, excerpt, extract_answer, lesson, tagged
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.registry import register
 from fastslow.tasks.sourced import SourceOptions, split_source

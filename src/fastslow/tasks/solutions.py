@@ -15,8 +15,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from fastslow.grading.answers import excerpt, extract_answer
 from fastslow.sandbox import Jail, Limits, Outcome, Program, Sandbox
-from fastslow.tasks.answers import excerpt, extract_answer
 from fastslow.tasks.json_values import first_difference, read_value
 
 MEMORY = 2**30

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from fastslow.errors import InputError
+from fastslow.grading.answers import excerpt
 from fastslow.places import given
 from fastslow.regular import open_regular, read_text
-from fastslow.tasks.answers import excerpt
 from fastslow.terminal import name as shown_name
 
 MAX_LINE = 2**26
