@@ -10,8 +10,8 @@ import pytest
 
 from fastslow.config import TaskConfig
 from fastslow.errors import InputError
+from fastslow.grading.answers import tagged
 from fastslow.tasks import Task, create
-from fastslow.tasks.answers import tagged
 
 Attack = Callable[[dict[str, Any]], str]
 """An answer from a problem as the dataset generates it."""

@@ -15,8 +15,8 @@ import pytest
 from reasoning_gym.factory import DATASETS
 
 from fastslow.config import TaskConfig
+from fastslow.grading.answers import tagged
 from fastslow.tasks import Task, create
-from fastslow.tasks.answers import tagged
 from fastslow.tasks.reasoning_gym import _REFUSED, _safe_score
 from fastslow.tasks.scorers import SCORERS, is_right
 from fastslow.tasks.screen import SCREENS

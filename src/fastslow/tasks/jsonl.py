@@ -12,7 +12,6 @@ from pydantic import Field
 
 from fastslow.errors import InputError
 from fastslow.grading.answers import (
-from fastslow.places import Place
     choice_letter,
     excerpt,
     extract_answer,
@@ -22,6 +21,7 @@ from fastslow.places import Place
     tagged,
 )
 from fastslow.grading.notation import plain
+from fastslow.places import Place
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.registry import register
 from fastslow.tasks.sourced import CutOptions, cut_splits

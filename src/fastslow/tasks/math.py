@@ -1,6 +1,6 @@
 """Mathematics with a final answer: GSM8K, Polaris-53K, MATH, olympiad sets, and sets of one's own.
 
-Answers are compared by ``tasks.equivalence``: what can be decided by reading is, the rest by
+Answers are compared by ``grading.equivalence``: what can be decided by reading is, the rest by
 math-verify.
 """
 
