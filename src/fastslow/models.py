@@ -103,6 +103,11 @@ def resolve(name: str) -> ModelSource:
     Raises:
         InputError: if the name has none of the allowed forms, or its file or folder is no model.
     """
+    return _resolve(name, frozenset())
+
+
+def _resolve(name: str, followed: frozenset[Path]) -> ModelSource:
+    """The same, where the names of these runs' models led here."""
     path = Path(name).expanduser()
     if name in EMBEDDED:
         return _resolve_embedded(name, EMBEDDED[name])
@@ -111,7 +116,7 @@ def resolve(name: str) -> ModelSource:
     if name and path.is_dir():
         run = path.parent.parent if path.parent.name == CHECKPOINTS else path
         if (run / CONFIG).is_file() and (run / CHECKPOINTS).is_dir():
-            return _resolve_run(name, run, None if run == path else path)
+            return _resolve_run(name, run, None if run == path else path, followed)
         return _resolve_folder(name, path)
     if not path.exists() and HUB_ID.fullmatch(name):
         return ModelSource(name, "hub", name, f"{name} on the hub")
@@ -260,8 +265,15 @@ def _resolve_folder(name: str, path: Path) -> ModelSource:
     return ModelSource(name, "folder", str(path), f"folder {path}")
 
 
-def _resolve_run(name: str, run: Path, checkpoint: Path | None) -> ModelSource:
+def _resolve_run(
+    name: str, run: Path, checkpoint: Path | None, followed: frozenset[Path]
+) -> ModelSource:
     """The weights of a run's checkpoint, the latest unless one is named."""
+    if run.resolve() in followed:
+        raise InputError(
+            f"{run / CONFIG}: model leads back to this run, so there are no weights to begin "
+            "from: name the model that the run began from"
+        )
     if checkpoint is None:
         latest = checkpoints.latest(run / CHECKPOINTS)
         if latest is None:
@@ -272,13 +284,7 @@ def _resolve_run(name: str, run: Path, checkpoint: Path | None) -> ModelSource:
         checkpoint = latest.path
     else:
         checkpoints.load(checkpoint)
-    try:
-        base = resolve(configuration.load(run / CONFIG).model)
-    except RecursionError:
-        raise InputError(
-            f'model = "{name}": this run names itself, or a run that began from it, as its model: '
-            f"correct model in {run / CONFIG}"
-        ) from None
+    base = _resolve(configuration.load(run / CONFIG).model, followed | {run.resolve()})
     weights = checkpoint / "model"
     if not weights.is_dir():  # its weights were never trained
         return replace(base, name=name, description=f"{run.name}, which kept {base.description}")
@@ -436,8 +442,11 @@ def _reading(source: ModelSource, what: str, path: Path) -> Iterator[None]:
                 "it, which is not run unless you ask for it: read that code, then set "
                 "policy.trust_remote_code = true"
             ) from None
+        reason = _first_line(error)
+        if "ignore_mismatched_sizes" in reason:
+            reason = "its tensors are of other sizes than its config.json says"
         raise InputError(
-            f'model = "{source.name}": cannot read the {what} in {path}: {_first_line(error)}'
+            f'model = "{source.name}": cannot read the {what} in {path}: {reason}'
         ) from error
 
 

@@ -90,7 +90,6 @@ class MarkedTokenizer:
             if not str(name).isspace()
             and (name.special or (token in written and len(str(name)) > 1))
         }
-        self._unknown = tokenizer.unk_token_id
         self._line_end = self._encode("\n")[0]
         self._marks_of = lru_cache(maxsize=256)(self.marks)
         self.reserved = frozenset().union(*literals, *map(str, added.values()))
@@ -191,11 +190,17 @@ class MarkedTokenizer:
         marks = [
             Mark(start + first, start + last, token)
             for token, (first, last) in zip(ids, spans, strict=True)
-            # What the tokenizer does not know becomes its unknown token, which then marks nothing.
-            if token in self._control
-            and (token != self._unknown or part[first:last].strip() == self._control[token])
+            if token in self._control and self._spells(part[first:last], self._control[token])
         ]
         return ids, marks
+
+    def _spells(self, text: str, name: str) -> bool:
+        """Whether a token was made of its name, which may be normalised, and white space. A token
+        for what the tokenizer does not know, or for a byte, marks nothing elsewhere."""
+        normalizer = self._tokenizer.backend_tokenizer.normalizer
+        if text.strip() == name or normalizer is None:
+            return text.strip() == name
+        return normalizer.normalize_str(name) in normalizer.normalize_str(text)
 
     def _encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Token ids of a text, and the characters that each was made of."""
