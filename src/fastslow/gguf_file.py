@@ -24,6 +24,7 @@ _STRING, _ARRAY = 8, 9
 
 _MAX_DIMENSIONS = 4
 _MAX_NESTING = 3
+_MAX_ALIGNMENT = 2**16
 _MAX_POSITIONS = 2**31
 
 _SIZES = (
@@ -139,10 +140,12 @@ def _header(reader: _Reader) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]
             raise _DamageError(f"its tensor {tensor!r} has {dimensions} dimensions")
         found[tensor] = tuple(reader.scalar("Q") for _ in range(dimensions))
         ends.append(_end(tensor, found[tensor], reader.scalar("I"), reader.scalar("Q")))
-    if max(ends) > reader.left:
-        raise _DamageError(
-            f"it is truncated: its tensors take {max(ends)} bytes, and {reader.left} are left"
-        )
+    alignment = values.get("general.alignment", 32)
+    if type(alignment) is not int or not 1 <= alignment <= _MAX_ALIGNMENT:
+        raise _DamageError(f"its general.alignment is {alignment!r}")
+    left = reader.left - -reader.position % alignment
+    if max(ends) > left:
+        raise _DamageError(f"it is truncated: its tensors take {max(ends)} bytes of {left}")
     return values, found
 
 
@@ -164,6 +167,8 @@ def _check_architecture(values: Mapping[str, Any], shapes: Mapping[str, tuple[in
     architecture = values.get("general.architecture")
     if not isinstance(architecture, str):
         raise _DamageError("its metadata have no general.architecture")
+    if not shapes:
+        raise _DamageError("it has no tensors: it holds no model, or a tokenizer alone")
     if values.get("split.count", 1) not in (0, 1):
         raise _DamageError(
             f"it is one of {values['split.count']} parts: merge them first, as by "
@@ -175,7 +180,9 @@ def _check_architecture(values: Mapping[str, Any], shapes: Mapping[str, tuple[in
     limits[f"{architecture}.block_count"] = len(blocks)
     limits[f"{architecture}.context_length"] = _MAX_POSITIONS
     for key, limit in limits.items():
-        value = values.get(key, 1)
+        value = values.get(key)
+        if value is None:  # then transformers asks for the tensors of its default
+            continue
         if isinstance(value, range):  # one number for each block
             continue
         least = 1 if key.endswith("block_count") else 0

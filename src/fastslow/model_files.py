@@ -122,7 +122,10 @@ def _check_plain_files(folder: Path) -> None:
     if real.parent.name == "snapshots":
         roots.append(real.parent.parent / "blobs")
     for path in (path for pattern in _READ for path in folder.rglob(pattern)):
-        target = path.resolve()
+        try:
+            target = path.resolve()
+        except RuntimeError:
+            raise _DamageError(f"{path}: is a link that leads to itself") from None
         if not any(target.is_relative_to(root) for root in roots):
             raise _DamageError(
                 f"{path}: is a link to {target}, outside of the folder: a model's files are read "

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fastslow.policy.chat import ChatTemplate
 from fastslow.types import Context, Demonstration, Message
-from policy.template_families import FAMILIES, KINDS, tokenizer_of
+from template_families import FAMILIES, KINDS, tokenizer_of
 
 
 @cache

@@ -141,6 +141,7 @@ def test_a_run_is_written_as_promised(
         "checkpoints",
         "config.toml",
         "contexts.jsonl",
+        "date",
         "lock",
         "metrics.jsonl",
         "rollouts",

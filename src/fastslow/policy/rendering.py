@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any
 
 from jinja2 import nodes
 from jinja2.exceptions import SecurityError, TemplateError
@@ -128,7 +128,7 @@ def _environment(now: datetime.datetime) -> ImmutableSandboxedEnvironment:
 class _Generation(Extension):
     """``{% generation %}`` encloses what the assistant said. It writes nothing by itself."""
 
-    tags: ClassVar[set[str]] = {"generation"}
+    tags = {"generation"}  # noqa: RUF012  (Jinja declares it as one of an instance)
 
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno
