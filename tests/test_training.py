@@ -49,6 +49,7 @@ def test_a_run_folder_holds_what_it_should(fst: RunResult) -> None:
     assert len(events) == 1
     assert names - events == {
         "config.toml",
+        "date",
         "metrics.jsonl",
         "contexts.jsonl",
         "lock",
