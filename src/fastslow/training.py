@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -105,9 +106,10 @@ def train(
     remember(config)
     curriculum = build_curriculum(config, source)
     stages = build_stages(config, curriculum, source)
+    date = datetime.date.today()
     found = take(Located(config, source), curriculum)
-    inputs = Inputs(folder=str(here), found=found)
-    policy = build_policy(config, trainable=config.uses_slow)
+    inputs = Inputs(folder=str(here), date=date, found=found)
+    policy = build_policy(config, trainable=config.uses_slow, date=date)
     reflector = _reflector(config, policy, reflect)
     with RunFolder.create(path, config, inputs) as folder:
         optimizer = _optimizer(config, reflector, folder)
@@ -168,7 +170,9 @@ def resume(
         stages = build_stages(config, curriculum, source)
         found = take(located, curriculum)
         folder.take_up(saved, found, located.moved, accept_changes=accept_changes)
-        policy = build_policy(config, trainable=config.uses_slow, model=located.model)
+        policy = build_policy(
+            config, trainable=config.uses_slow, model=located.model, date=folder.inputs.date
+        )
         optimizer = _optimizer(config, _reflector(config, policy, reflect), folder)
         folder.rewind(saved)
         if saved is not None:
@@ -230,7 +234,9 @@ def evaluate(
             before = before.model_copy(update={"found": of_model})
         differing_inputs(before, found, str(path), accept=accept_changes)
         config = config.model_copy(update={"eval": settings})
-        policy = build_policy(config, trainable=False, model=located.model)
+        policy = build_policy(
+            config, trainable=False, model=located.model, date=before.date or inputs.date
+        )
         if not base:
             policy.load(saved.path)
         with Interruption() as interruption, curriculum.isolated():
@@ -322,10 +328,23 @@ def _order(
     )
 
 
-def build_policy(config: RunConfig, *, trainable: bool, model: str | None = None) -> Policy:
-    """The policy of ``[policy]``, on the weights of ``model``; None: those of ``config.model``.
+def build_policy(
+    config: RunConfig,
+    *,
+    trainable: bool,
+    model: str | None = None,
+    date: datetime.date | None = None,
+) -> Policy:
+    """The policy of ``[policy]``.
 
-    Raises: InputError.
+    Args:
+        config: of the run.
+        trainable: whether it learns.
+        model: whose weights it begins with; None: ``config.model``.
+        date: the day that the run began, which the chat template is told; None: today.
+
+    Raises:
+        InputError: the device is not there, or the model cannot be used.
     """
     from fastslow.models import load_model
     from fastslow.policy.local import LocalPolicy, choose_device
@@ -342,7 +361,15 @@ def build_policy(config: RunConfig, *, trainable: bool, model: str | None = None
         trainable=trainable,
         keep_base=config.eval.drift,
         seed=config.seed,
+        date=date,
+        contexts=_first_contexts(config),
     )
+
+
+def _first_contexts(config: RunConfig) -> list[Context]:
+    """The contexts that the policy reads before any has evolved."""
+    asked_to_reflect = [Context()] if _reflects(config) and _is_policy(config) else []
+    return [seed_population(config).best.context, *asked_to_reflect]
 
 
 def _beginning(folder: RunFolder) -> LoopState:
@@ -404,7 +431,7 @@ def _reflector(
     config: RunConfig, policy: Policy, reflect: AskReflector | None
 ) -> AskReflector | None:
     """The reflection model, of a run that needs one. Raises: InputError."""
-    if not config.uses_fast or "instructions" not in config.fast.components:
+    if not _reflects(config):
         return None
     return make_reflector(config.fast.reflection, _reflection_by(policy, config), reflect)
 
@@ -414,11 +441,18 @@ def _optimizer(
 ) -> ContextOptimizer | None:
     if not config.uses_fast:
         return None
-    reflection = config.fast.reflection
-    is_policy = reflection.model == "policy" and reflection.url is None
-    if reflector is not None and not is_policy:  # whose answers are derived from the run's seed
+    if reflector is not None and not _is_policy(config):  # whose answers follow from the seed
         reflector = folder.remembering(reflector)
     return factory.build(config.fast, reflector)
+
+
+def _reflects(config: RunConfig) -> bool:
+    return config.uses_fast and "instructions" in config.fast.components
+
+
+def _is_policy(config: RunConfig) -> bool:
+    """Whether the policy itself is the reflection model."""
+    return config.fast.reflection.model == "policy" and config.fast.reflection.url is None
 
 
 def _reflection_by(policy: Policy, config: RunConfig) -> Callable[[str], str]:

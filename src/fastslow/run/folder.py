@@ -3,6 +3,7 @@
 ::
 
     config.toml             the resolved configuration
+    date                    the day that the run began, which the chat template is told
     metrics.jsonl           one row for each slow step, fast phase and evaluation
     contexts.jsonl          every context ever proposed, kept or not
     rollouts/*.parquet      every rollout (see ``rollouts``)

@@ -7,8 +7,8 @@ the run works with now, as with ``config.toml``.
 
 from __future__ import annotations
 
+import datetime
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +17,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fastslow.errors import InputError
 from fastslow.places import expanded
+from fastslow.regular import read_bytes
 
 FILE = "inputs.json"
+
+_MAX_BYTES = 2**24
 
 
 class _Record(BaseModel):
@@ -56,18 +59,21 @@ class Inputs(_Record):
 
     Attributes:
         folder: the working directory in which the run was begun, which relative paths start at.
+        date: the day that the run was begun, which the model's chat template is told; None: no day
+            is recorded.
         moved: where a file or folder is now, by the key that named it.
         found: the inputs, by the key that names them.
         accepted: changes that somebody told the run to go on with.
     """
 
     folder: str = ""
+    date: datetime.date | None = None
     moved: Mapping[str, str] = {}
     found: Mapping[str, Input] = {}
     accepted: tuple[Acceptance, ...] = ()
 
     def to_json(self) -> str:
-        return json.dumps(self.model_dump(), indent=2) + "\n"
+        return self.model_dump_json(indent=2) + "\n"
 
 
 def read_inputs(folder: Path) -> Inputs:
@@ -78,7 +84,7 @@ def read_inputs(folder: Path) -> Inputs:
     """
     path = folder / FILE
     try:
-        return Inputs.model_validate_json(path.read_bytes())
+        return Inputs.model_validate_json(read_bytes(path, _MAX_BYTES))
     except FileNotFoundError:
         return Inputs()
     except (OSError, ValidationError) as error:
