@@ -946,6 +946,7 @@ def test_rows_have_their_fields() -> None:
             "accuracy",
             "accuracy/low",
             "accuracy/high",
+            "problems",
             "n",
             "truncated/fraction",
         },

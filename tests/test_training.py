@@ -49,6 +49,7 @@ def test_a_run_folder_holds_what_it_should(fst: RunResult) -> None:
     assert len(events) == 1
     assert names - events == {
         "config.toml",
+        "inputs.json",
         "metrics.jsonl",
         "contexts.jsonl",
         "lock",
@@ -62,6 +63,7 @@ def test_a_run_folder_holds_what_it_should(fst: RunResult) -> None:
             for name in (
                 "checksums.sha256",
                 "config.toml",
+                "inputs.json",
                 "state.json",
                 "policy.json",
                 "optimiser.json",
@@ -90,7 +92,15 @@ def test_the_result_says_what_the_folder_says(fst: RunResult, task: str) -> None
 def test_slow_rows_hold_all_measures(fst: RunResult) -> None:
     fields = {
         *("step", "cycle", "phase", "time", "reward/mean", "reward/std", "groups/kept"),
-        *("groups/dropped", "loss", "grad_norm", "entropy", "kl/base", "ratio/max"),
+        *(
+            "groups/dropped",
+            "truncated/fraction",
+            "loss",
+            "grad_norm",
+            "entropy",
+            "kl/base",
+            "ratio/max",
+        ),
         *("logprob/mismatch", "tokens/sampled", "tokens/trained", "tokens/trained_unshared"),
         *(
             "rollouts/reused",
@@ -142,7 +152,7 @@ def test_fast_leaves_the_weights_alone(tiny_model_dir: Path, task: str, tmp_path
     result = train(config, console=False)
     assert phases(result) == ["fast 0", "fast 2"]
     saved = result.folder / "checkpoints/step_000004"
-    files = ["checksums.sha256", "config.toml", "policy.json", "state.json"]
+    files = ["checksums.sha256", "config.toml", "inputs.json", "policy.json", "state.json"]
     assert sorted(os.listdir(saved)) == files
     assert {row["policy_version"] for row in read_rollouts(result.folder).to_pylist()} == {0}
 

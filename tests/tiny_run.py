@@ -76,7 +76,7 @@ def tiny_config(model: Path, task: str, folder: Path, /, **changes: Any) -> dict
     return config
 
 
-_OF_THE_PLACE = {"state.json", "config.toml", "checksums.sha256"}
+_OF_THE_PLACE = {"state.json", "config.toml", "inputs.json", "checksums.sha256"}
 """Files of a checkpoint that hold the folder's name or the lengths of files with times in them."""
 
 

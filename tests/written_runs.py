@@ -58,7 +58,13 @@ def write_run(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def slow() -> Callable[..., Row]:
     def row(step: int, **measures: Any) -> Row:
-        return {"step": step, "cycle": (step - 1) // 2, "phase": "slow", "time": 0.0, **measures}
+        return {
+            "step": step,
+            "cycle": max(step - 1, 0) // 2,
+            "phase": "slow",
+            "time": 0.0,
+            **measures,
+        }
 
     return row
 

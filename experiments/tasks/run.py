@@ -25,10 +25,10 @@ from tables import write_tables
 from fastslow import config as configuration
 from fastslow.config import EvalConfig, TaskConfig
 from fastslow.errors import InputError
+from fastslow.grading.answers import extract
 from fastslow.run.observer import Observer
 from fastslow.run.record import read_run
 from fastslow.tasks import Task, create
-from fastslow.tasks.answers import extract
 from fastslow.tasks.codeio import CodeIO
 from fastslow.tasks.codeio_rows import BUNDLED, read_programs
 from fastslow.tasks.grading import Graders

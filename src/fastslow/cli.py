@@ -11,7 +11,9 @@ from typer.core import TyperGroup
 
 from fastslow.errors import FastslowError, InputError
 from fastslow.redaction import redact
+from fastslow.streams import require_output, tolerant_output
 from fastslow.studies import STUDIES
+from fastslow.terminal import guard, message
 
 
 class _Commands(TyperGroup):
@@ -21,10 +23,10 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except FastslowError as error:
-            print(f"fastslow: {redact(str(error))}", file=sys.stderr)
+            print(message(str(error)), file=sys.stderr)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:  # while a model is loaded, or the second one within a run
-            print("fastslow: interrupted at once; nothing more was saved", file=sys.stderr)
+            print(message("interrupted at once; nothing more was saved"), file=sys.stderr)
             sys.exit(130)
 
 
@@ -40,12 +42,30 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a key; may be repeated."),
 ]
+AcceptChanges = Annotated[
+    bool,
+    typer.Option(
+        "--accept-changes", help="Go on though a task file, data or the model are not as recorded."
+    ),
+]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust", help="Execute code and speak to servers that a run from elsewhere names."
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run, and touch nothing.")]
 
 
 def main() -> None:
     """Entry point."""
-    app()
+    with tolerant_output():
+        guard()
+        try:
+            app()
+        except Exception:  # printed here, where nothing that it quotes reaches the terminal raw
+            sys.excepthook(*sys.exc_info())
+            raise SystemExit(1) from None
 
 
 def _version(wanted: bool) -> None:
@@ -76,6 +96,7 @@ def train(
         from fastslow.dry_run import describe
 
         print(describe(config, overrides or []))
+        require_output()
         return
     from fastslow.training import train as run
 
@@ -84,34 +105,53 @@ def train(
 
 @app.command()
 def resume(
-    run: Annotated[Path, typer.Argument(help="The run's folder.")], overrides: Overrides = None
+    run: Annotated[Path, typer.Argument(help="The run's folder.")],
+    overrides: Overrides = None,
+    accept_changes: AcceptChanges = False,
+    trust: Trust = False,
 ) -> None:
     """Go on with RUN from its latest checkpoint. Only some keys may change on the way, among them
-    steps and log."""
+    steps and log; and those that name a file that was moved."""
     from fastslow.training import resume as go_on
 
-    _say_result(go_on(run, overrides or []).folder)
+    result = go_on(run, overrides or [], accept_changes=accept_changes, trust=trust)
+    _say_result(result.folder)
 
 
 @app.command(name="eval")
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="The run's folder.")],
+    run: Annotated[Path, typer.Argument(help="The folder of a run, or of a checkpoint.")],
     split: Annotated[str, typer.Option(help="validation or test.")] = "test",
     problems: Annotated[int, typer.Option(help="Problems, at most.")] = 128,
     samples: Annotated[int, typer.Option(help="Completions per problem.")] = 1,
     contexts: Annotated[
         list[str], typer.Option("--context", help="seed, best, population or own; may be repeated.")
     ] = ["seed", "best"],  # noqa: B006  (typer copies it)
+    overrides: Overrides = None,
+    accept_changes: AcceptChanges = False,
+    trust: Trust = False,
 ) -> None:
-    """Measure the accuracy of RUN's latest checkpoint."""
-    from fastslow.config import EvalConfig, load, validate
+    """Measure the accuracy of RUN's latest checkpoint, or of the checkpoint RUN."""
+    from fastslow.config import EvalConfig, validate
+    from fastslow.places import given
     from fastslow.run.console import Console
+    from fastslow.run.inside import load_config
     from fastslow.training import evaluate as measure
+    from fastslow.trust import require_trust
 
     found = {"split": split, "problems": problems, "samples": samples, "contexts": tuple(contexts)}
     settings = validate(EvalConfig, found, "fastslow eval")
-    with Console(load(run / "config.toml")) as console:
-        measure(run, settings, console)
+    run = given(run)
+    require_trust(run, trust)  # told before the display begins
+    with Console(load_config(run)) as console:
+        measure(
+            run,
+            settings,
+            console,
+            overrides=overrides or [],
+            accept_changes=accept_changes,
+            trust=trust,
+        )
 
 
 @app.command()
@@ -127,20 +167,24 @@ def compare(
         ),
     ] = None,
 ) -> None:
-    """Show runs side by side."""
-    from rich.console import Console
-
+    """Show runs side by side; what is no run, or has measured nothing yet, is left out."""
+    from fastslow.places import given
     from fastslow.report.outputs import check_output, write_output
     from fastslow.report.tables import comparison
-    from fastslow.run.record import read_run
+    from fastslow.run.record import read_runs
+    from fastslow.terminal import console
 
-    for output in outputs or []:
+    outputs = [given(output) for output in outputs or []]
+    for output in outputs:
         check_output(output)
-    records = [read_run(run) for run in runs]
-    Console().print(comparison(records))
-    for output in outputs or []:
+    records, left_out = read_runs(runs)
+    console().print(comparison(records))
+    for reason in left_out:
+        print(f"left out: {redact(reason)}", file=sys.stderr)
+    for output in outputs:
         write_output(records, output)
         print(f"written: {output}")
+    require_output()
 
 
 @app.command(epilog="\n\n".join(f"{name}: {asks}" for name, asks in STUDIES.items()))
@@ -171,10 +215,10 @@ def study(
 @app.command()
 def tasks() -> None:
     """List the tasks that a configuration can name, with their options."""
-    from rich.console import Console
     from rich.table import Table
 
     from fastslow.tasks.registry import available
+    from fastslow.terminal import console
 
     table = Table(show_edge=False, pad_edge=False)
     for column in ("task", "what it is", "options (* required)"):
@@ -185,8 +229,9 @@ def tasks() -> None:
             for key, field in options.model_fields.items()
         ]
         table.add_row(name, line, ", ".join(keys))
-    Console().print(table)
+    console().print(table)
     print("A task of your own is named by path/to/file.py:ClassName or package.module:ClassName.")
+    require_output()
 
 
 @app.command()

@@ -27,12 +27,22 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from fastslow.errors import InputError
-from fastslow.redaction import secrets
+from fastslow.places import Place, PlaceOrName, given
+from fastslow.redaction import by_form, is_secret_name, redact, secrets
+from fastslow.regular import read_bytes
+from fastslow.terminal import name as name_shown
 
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
 
-Nats = Annotated[float, Field(gt=0)]
+Nats = Annotated[float, Field(gt=0, allow_inf_nan=True)]
+"""A number of nats; inf: never reached. (nan is not greater than 0.)"""
+
+_LARGEST_NUMBER = 10**100
+"""Of whole numbers: Python does not write those of thousands of digits."""
+
+_DEEPEST = 64
+"""Tables and arrays within one another; a configuration needs six."""
 
 Method = Literal["fst", "rl", "fast"]
 
@@ -40,9 +50,12 @@ DEFAULT_INSTRUCTIONS = "Answer the question. Give the final answer between <answ
 
 
 class Section(BaseModel):
-    """Base of every table: unknown keys are refused, values are not silently converted."""
+    """Base of every table: unknown keys are refused, values are not silently converted, and numbers
+    are finite unless a key says otherwise."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 class DemonstrationConfig(Section):
@@ -64,7 +77,8 @@ class TaskConfig(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    name: str
+    name: PlaceOrName
+    """A registered task, or a class as "path/to/file.py:ClassName"."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -266,7 +280,7 @@ class SlowConfig(Section):
     )
     eps: Annotated[float, Field(gt=0)] = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    max_grad_norm: Annotated[float, Field(gt=0, allow_inf_nan=True)] = 1.0
     """Norm that gradients are clipped to; inf: no clipping."""
     kl: Annotated[float, Field(ge=0)] = 0.001
     """Coefficient of the KL term to the base policy. 0: neither computed nor logged."""
@@ -344,7 +358,7 @@ class EvalConfig(Section):
 class LogConfig(Section):
     """``[log]``: what is kept of a run, and where."""
 
-    folder: Path = Path("runs")
+    folder: Place = Path("runs")
     checkpoint_every: NonNegative = 0
     """Slow steps between checkpoints; 0: at the end of every cycle. The end always has one."""
     keep: Positive = 2
@@ -359,7 +373,7 @@ class LogConfig(Section):
 class RunConfig(Section):
     """A whole run. Defaults are the paper's where the paper states them."""
 
-    model: str
+    model: PlaceOrName
     """"smollm2-135m" (embedded), a hub id, a folder or a .gguf file; or the folder of a run, for
     the weights of its latest checkpoint, or that of a checkpoint."""
     method: Method = "fst"
@@ -462,7 +476,7 @@ def load(path: Path | str, overrides: Iterable[str] = ()) -> RunConfig:
     Raises:
         InputError: naming the file, the key, what was found and what is allowed.
     """
-    path = Path(path)
+    path = given(path)
     return parse(read_toml(path), overrides, source=str(path))
 
 
@@ -470,24 +484,41 @@ def parse(
     data: Mapping[str, Any], overrides: Iterable[str] = (), source: str = "config"
 ) -> RunConfig:
     """Validate a configuration given as nested mappings. Raises: InputError, as ``load``."""
+    _refuse_unreadable(data, source)
     merged = _copy(data)
-    for override in overrides:
-        apply_override(merged, override)
+    texts = dict(apply_override(merged, override) for override in overrides)
+    _refuse_unreadable(merged, source)
     _refuse_secrets(merged, source)
+    for key in _texts_expected(merged, texts):
+        _assign(merged, key, texts[key])
     return validate(RunConfig, merged, source)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as nested mappings. Raises: InputError if it cannot be read or is no TOML."""
+    """A TOML file in UTF-8, with a byte order mark or without, as nested mappings.
+
+    Raises: InputError if it cannot be read or is no TOML.
+    """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder; expected a configuration file (TOML)")
+        read = read_bytes(path, _MAX_BYTES, follow=True)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such configuration file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+    try:
+        return tomllib.loads(read.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: cannot be read: {error}: save it as UTF-8") from None
+    except RecursionError:
+        raise InputError(f"{path}: is nested too deeply to be a configuration") from None
+    except ValueError as error:  # TOMLDecodeError, or a number of more digits than Python reads
         raise InputError(f"{path}: is not valid TOML: {error}") from None
 
+
+_MAX_BYTES = 2**22
+"""Of a configuration: the longest instructions and a thousand stages are a tenth of it."""
 
 Model = typing.TypeVar("Model", bound=BaseModel)
 
@@ -510,7 +541,7 @@ def _explain(model: type[BaseModel], item: Any, prefix: str) -> str:
     location = [part for part in item["loc"] if not _is_branch(part)]
     if kind == "extra_forbidden" and _is_branch(item["loc"][-1]):
         location.append(item["loc"][-1])  # it only looks like one: a person wrote it
-    key = ".".join([*([prefix] if prefix else []), *map(str, location)])
+    key = ".".join([*([prefix] if prefix else []), *map(name_shown, location)])
     if kind == "extra_forbidden":
         return unknown_key(key, str(location[-1]), _fields_at(model, location[:-1]))
     if kind == "unknown_key":
@@ -520,7 +551,22 @@ def _explain(model: type[BaseModel], item: Any, prefix: str) -> str:
     message = item["msg"].removeprefix("Value error, ")
     if kind == "value_error":
         return f"{key}: {message}" if key else message
-    return f"{key}: {message[0].lower()}{message[1:]}; found {found!r}"
+    quoted = isinstance(found, (int, float)) and kind in ("string_type", "path_type")
+    hint = f': a text stands in quotes, {key} = "..."' if quoted else ""
+    return f"{key}: {message[0].lower()}{message[1:]}; found {_found(key, found)}{hint}"
+
+
+def _found(key: str, value: Any) -> str:
+    """What stands at a key, as far as a message may say: not where keys of servers may stand."""
+    if key.startswith("fast.reflection") or any(map(is_secret_name, key.split("."))):
+        return f"{type(value).__name__} (not shown: it may be secret)"
+    if isinstance(value, (dict, list, tuple)):
+        return f"a {'table' if isinstance(value, dict) else 'list'} of {len(value)}"
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= 200 else f"{text[:200]}... ({len(text):,} characters)"
 
 
 def unknown_key(key: str, name: str, known: Iterable[str]) -> str:
@@ -560,24 +606,108 @@ def _section_of(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def apply_override(data: dict[str, Any], override: str) -> None:
+Key = tuple[str | int, ...]
+"""The parts of a key; a whole number is a place in an array."""
+
+
+def split_override(override: str) -> tuple[str, str]:
+    """The key and the text of ``section.key=value``. Raises: InputError if it is none."""
+    key, separator, text = override.partition("=")
+    if not separator or not all(key.strip().split(".")):
+        raise InputError(f"--set {_cut(override)}: expected section.key=value")
+    return key.strip(), text.strip()
+
+
+def apply_override(data: dict[str, Any], override: str) -> tuple[Key, str]:
     """Set a key of nested mappings, in place, as ``--set section.key=value`` says.
+
+    A whole number names an element of an array: ``stages.0.steps=5``.
+
+    Returns:
+        The key and the text of its value, as it was written.
 
     Raises:
         InputError: it does not say a key and a value, or goes through a key that is no table.
     """
-    key, separator, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not separator or not all(parts):
-        raise InputError(f"--set {override}: expected section.key=value")
-    table = data
-    for depth, part in enumerate(parts[:-1], start=1):
-        child = table.setdefault(part, {})
-        if not isinstance(child, dict):
+    name, text = split_override(override)
+    parts = name.split(".")
+    if len(parts) > _DEEPEST:
+        raise InputError(f"--set {_cut(override)}: a key has {_DEEPEST} parts at most")
+    key: list[str | int] = []
+    table: Any = data
+    for depth, part in enumerate(parts):
+        place = _place_in(table, part)
+        if place is None:
             where = ".".join(parts[:depth])
-            raise InputError(f"--set {override}: {where} is a value, not a table")
-        table = child
-    table[parts[-1]] = _parse_value(text.strip())
+            raise InputError(f"--set {_cut(override)}: {where} {_kind(table)}")
+        key.append(place)
+        if depth == len(parts) - 1:
+            table[place] = parse_value(text)
+        elif isinstance(table, dict):
+            table = table.setdefault(part, {})
+        else:
+            table = table[place]
+    return tuple(key), text
+
+
+def _place_in(table: Any, part: str) -> str | int | None:
+    """Where ``part`` of a key leads in a table or array; None: nowhere."""
+    if isinstance(table, dict):
+        return part
+    if isinstance(table, list) and part.isdecimal() and int(part[:9]) < len(table):
+        return int(part)
+    return None
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, list):
+        return f"is an array of {len(value)}: its elements are 0 to {len(value) - 1}"
+    return "is a value, not a table"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _texts_expected(data: Mapping[str, Any], texts: Mapping[Key, str]) -> list[Key]:
+    """Which of the overridden keys hold text, though what was written reads as something else in
+    TOML: ``--set name=123`` names a run "123"."""
+    if not texts:
+        return []
+    try:
+        RunConfig.model_validate(data)
+    except ValidationError as error:
+        wrong = {
+            tuple(part for part in item["loc"] if not _is_branch(part))
+            for item in error.errors()
+            if item["type"] in ("string_type", "path_type")
+        }
+        return [key for key in texts if key in wrong]
+    return []
+
+
+def _assign(data: Any, key: Key, value: Any) -> None:
+    for part in key[:-1]:
+        data = data[part]
+    data[key[-1]] = value
+
+
+def _refuse_unreadable(data: Mapping[str, Any], source: str) -> None:
+    """Raises: InputError, if ``data`` is nested too deeply or a number cannot be shown."""
+    level: list[Any] = [data]
+    for _ in range(_DEEPEST):
+        items = [item for value in level for item in _items(value)]
+        for item in items:
+            if isinstance(item, int) and abs(item) >= _LARGEST_NUMBER:
+                raise InputError(f"{source}: holds a whole number of more than 100 digits")
+        level = [item for item in items if isinstance(item, (Mapping, list, tuple))]
+        if not level:
+            return
+    raise InputError(f"{source}: is nested more than {_DEEPEST} tables and arrays deep")
+
+
+def _items(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, Mapping) else value
 
 
 def _refuse_secrets(data: Any, source: str) -> None:
@@ -585,29 +715,38 @@ def _refuse_secrets(data: Any, source: str) -> None:
     a shell has expanded one in an override."""
     known = secrets()
     for key, text in _texts(data):
+        if by_form(text) != text:
+            raise InputError(
+                f"{source}: {by_form(key)}: holds what has the form of a key or of a password in "
+                "an address, and the configuration is copied into the run's folder: have what "
+                "needs it read an environment variable, or give the name of one where that is "
+                "asked for (api_key_env)"
+            )
         for name, secret in known.items():
             if secret in text:
                 raise InputError(
-                    f"{source}: {key}: holds the value of the environment variable {name}, and the "
-                    "configuration is copied into the run's folder: have what needs it read the "
-                    "variable, or give its name where that is asked for (api_key_env)"
+                    f"{source}: {redact(key)}: holds the value of the environment variable {name}, "
+                    "and the configuration is copied into the run's folder: have what needs it "
+                    "read the variable, or give its name where that is asked for (api_key_env)"
                 )
 
 
 def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every text in nested tables and lists, with its key."""
+    """Every text in nested tables and lists, names of keys too, with its key."""
     if isinstance(value, str):
         yield key, value
     parts = value.items() if isinstance(value, dict) else ()
+    for part, _ in parts:
+        yield f"{key}.{part}" if key else str(part), str(part)
     for part, item in enumerate(value) if isinstance(value, list) else parts:
         yield from _texts(item, f"{key}.{part}" if key else str(part))
 
 
-def _parse_value(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """A TOML value; text that is none is taken as a string, so that shells need no quotes."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 from rich.console import Console
 
+from fastslow import terminal
+from fastslow.places import given
 from fastslow.report.figures import draw_comparison
 from fastslow.report.tables import comparison
 from fastslow.run.record import RunRecord, read_run
@@ -24,7 +27,7 @@ def run_demo(folder: Path, seed: int, overrides: Sequence[str]) -> None:
     Raises:
         InputError: the runs exist already, or the model cannot be had.
     """
-    records = []
+    records, folder = [], given(folder)
     with resources.as_file(resources.files("fastslow") / "demo.toml") as path:
         for method in METHODS:
             result = train(
@@ -33,14 +36,14 @@ def run_demo(folder: Path, seed: int, overrides: Sequence[str]) -> None:
                     f'method="{method}"',
                     f"seed={seed}",
                     f'name="demo-{method}-seed{seed}"',
-                    f"log.folder={str(folder)!r}",
+                    f"log.folder={json.dumps(str(folder))}",
                     *overrides,
                 ],
             )
             records.append(read_run(result.folder))
     figure = folder / f"demo-seed{seed}.png"
     draw_comparison(records, figure)
-    console = Console()
+    console: Console = terminal.console()
     console.print()
     console.print(comparison(records))
     _show_best(console, records[-1])

@@ -11,6 +11,7 @@ from fastslow.curriculum import Curriculum
 from fastslow.errors import InputError
 from fastslow.loop import Stage
 from fastslow.models import resolve
+from fastslow.run.folder import folder_of
 from fastslow.run.toml import to_toml
 from fastslow.training import build_curriculum, build_learner, build_stages
 from fastslow.types import SPLITS, Split
@@ -23,7 +24,7 @@ def describe(path: Path, overrides: Sequence[str]) -> str:
     """
     config = configuration.load(path, overrides)
     lines = [
-        f"# run:    {config.log.folder / config.run_name}",
+        f"# run:    {folder_of(config, str(path))}",
         f"# model:  {resolve(config.model).description}",
     ]
     curriculum = build_curriculum(config, str(path))

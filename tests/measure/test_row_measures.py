@@ -33,6 +33,7 @@ def test_an_evaluation() -> None:
     interval = mean_at_k([[1.0, 1.0, 1.0, 0.5], [0.0] * 4])
     assert found == {
         "accuracy": pytest.approx(3.5 / 8),
+        "problems": 2,
         "n": 8,
         "accuracy/low": interval.low,
         "accuracy/high": interval.high,
@@ -47,6 +48,7 @@ def test_an_evaluation() -> None:
 def test_one_problem_has_no_interval_and_one_completion_no_diversity() -> None:
     assert evaluation_measures([group("only", a=1.0)]) == {
         "accuracy": 1.0,
+        "problems": 1,
         "n": 1,
         "truncated/fraction": 0.0,
     }

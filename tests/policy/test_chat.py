@@ -205,8 +205,9 @@ def with_template(template: str) -> Any:
 )
 def test_instructions_reach_a_model_whose_template_has_no_system_turn(otherwise: str) -> None:
     tokenizer = with_template(
-        "{% for m in messages %}{% if m['role'] != 'system' %}"
-        f"{{{{ '[INST]' + m['content'] + '[/INST]' }}}}{otherwise}{{% endif %}}{{% endfor %}}"
+        "{% for m in messages %}{% if m['role'] == 'user' %}{{ '[INST]' + m['content'] }}[/INST]"
+        "{% elif m['role'] == 'assistant' %}{{ m['content'] + eos_token }}"
+        f"{otherwise}{{% endif %}}{{% endfor %}}"
     )
     ids = ChatTemplate(tokenizer).encode(Context("Be brief.").messages("2+2?"))
     assert tokenizer.decode(ids) == "[INST]Be brief.\n\n2+2?[/INST]"
@@ -215,8 +216,13 @@ def test_instructions_reach_a_model_whose_template_has_no_system_turn(otherwise:
 @pytest.mark.parametrize(
     ("template", "reason"),
     [
-        ("{{ raise_exception('for tools only') }}", "fails: TemplateError: for tools only"),
-        ("{{ messages[9]['content'] + 1 }}", "fails"),
+        ("{{ raise_exception('for tools only') }}", "fails .*: TemplateError: for tools only"),
+        ("{{ messages[9]['content'] + 1 }}", "fails on turns of the roles user, assistant"),
+        ("{% for m in messages %}", "cannot be read: TemplateSyntaxError"),
+        (
+            "{% for m in messages | reverse %}[INST]{{ m['content'] }}[/INST]{% endfor %}",
+            "changes the order of the turns",
+        ),
         ("{{ bos_token + messages[-1]['content'] }}", "leaves out turns of the role 'system'"),
         (
             "{% for m in messages if m['role'] != 'assistant' %}{{ m['content'] }}{% endfor %}",
@@ -241,23 +247,21 @@ def test_turns_that_end_by_ordinary_text_are_told_of(caplog: pytest.LogCaptureFi
     assert "ends a turn by ordinary text, ' [/I] '" in record.getMessage()
 
 
-def test_a_tokenizer_that_cannot_help_it_is_an_input_error() -> None:
-    """Whole words are its tokens, so the word [INST] is the token [INST]."""
+def test_a_name_that_is_a_word_of_the_vocabulary_is_cut_in_two() -> None:
+    """Whole words are its tokens, so the word [INST] would be the token [INST]."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = ["<unk>", "</s>", "[INST]", "[/INST]"]
+    words = ["<unk>", "</s>", "[INST]", "[/INST]", "a"]
     core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    core.add_special_tokens(words)
+    core.add_special_tokens(words[:4])
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        unk_token="<unk>",
-        eos_token="</s>",
-        chat_template="{% for m in messages %}[INST] {{ m['content'] }} [/INST]{% endfor %}",
+        tokenizer_object=core, unk_token="<unk>", eos_token="</s>", chat_template=MISTRAL
     )
-    with pytest.raises(InputError, match="lets texts forge turns"):
-        ChatTemplate(tokenizer)
+    chat = ChatTemplate(tokenizer)
+    assert chat.encode(Context().messages("a [INST] a")) == (2, 4, 0, 0, 4, 3)
+    assert chat.encode(Context().messages("a b a")) == (2, 4, 0, 4, 3)
 
 
 # --- what models wrote --------------------------------------------------------------------------

@@ -176,7 +176,7 @@ def _more_files(path: Path) -> None:
         (_half_the_checksums, "is not in checksums.sha256"),
         (_one_checksum_less, "weights.safetensors is not in checksums.sha256"),
         (_another_line, "a line that is no checksum: 'no checksum'"),
-        (_another_state, "state.json has no 'state'"),
+        (_another_state, "state.json: the key 'state' is missing"),
         (_no_weights, "weights.safetensors is missing"),
         (_other_weights, "optimiser/state.safetensors is not what was written"),
         (_more_files, "pytorch_model.bin is not in checksums.sha256"),

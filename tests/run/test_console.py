@@ -61,7 +61,7 @@ def tell(candidate: Callable[..., Candidate]) -> Tell:
             console.on_metrics({**row, "entropy": 0.00123})
             console.on_state(LoopState(step, 0, population))
         row = {"step": 2, "cycle": 0, "phase": "eval", **place}
-        console.on_metrics({**row, "context": "best", "accuracy": 0.5, "n": 64})
+        console.on_metrics({**row, "context": "best", "accuracy": 0.5, "problems": 8, "n": 64})
 
     return one_cycle
 
@@ -87,7 +87,8 @@ def test_a_file_gets_one_plain_line_for_each_event(config: RunConfig, tell: Tell
         f'1 demonstration  "{SEEN}"',
         "step 1/6     slow  reward 0.500  entropy 1.23e-03  kl 0.000",
         "step 2/6     slow  reward 1.000  entropy 1.23e-03  kl 0.000",
-        "step 2/6     eval  accuracy 0.500 with best context (chain_sum validation, 64 problems)",
+        "step 2/6     eval  accuracy 0.500 with best context "
+        "(chain_sum validation, 8 problems, 64 rollouts)",
     ]
 
 

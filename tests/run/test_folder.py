@@ -141,6 +141,7 @@ def test_a_run_is_written_as_promised(
         "checkpoints",
         "config.toml",
         "contexts.jsonl",
+        "inputs.json",
         "lock",
         "metrics.jsonl",
         "rollouts",
@@ -149,6 +150,7 @@ def test_a_run_is_written_as_promised(
     assert sorted(os.listdir(path / "checkpoints" / "step_000006")) == [
         "checksums.sha256",
         "config.toml",
+        "inputs.json",
         "state.json",
         "weights",
     ]

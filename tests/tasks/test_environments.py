@@ -17,7 +17,7 @@ from fastslow.errors import InputError
 from fastslow.tasks import Task, create, environments
 from fastslow.tasks.environments import Reward, Row, run, text_of
 from fastslow.tasks.grading import Graders
-from fastslow.types import SPLITS, Failure, Verdict
+from fastslow.types import SPLITS, Failure, ScoreError, Verdict
 
 SYSTEM = ("system", "Put the sum in a box.")
 
@@ -44,6 +44,8 @@ class Sums:
             return Reward(float("nan"), {})
         if "parts" in completion:
             return Reward(0.7 + 0.2 + 0.1, {})  # a little below 1
+        if "wordy" in completion:
+            return Reward(float(completion.count("wordy")), {})
         box = 0.2 * ("\\boxed{" in completion)
         right = 0.8 * (f"{{{data['number'] + 1}}}" in completion)
         return Reward(box + right, {"box": box, "right": right})
@@ -69,7 +71,7 @@ def test_problems_are_dealt_from_its_sets(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_rewards_become_verdicts_that_teach(monkeypatch: pytest.MonkeyPatch) -> None:
-    sums = task(monkeypatch)
+    sums = task(monkeypatch, partial=True)
     problem = sums.problems("train")[4]
     assert sums.demonstrate(problem) == "\\boxed{5}"
     assert sums.grade(problem, "\\boxed{5}").score == 1.0
@@ -95,10 +97,36 @@ def test_an_environment_that_fails_gives_no_score(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_best_reward_may_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    sums = task(monkeypatch, max_reward=0.4)
+    sums = task(monkeypatch, max_reward=0.4, partial=True)
     problem = sums.problems("train")[0]
     assert sums.grade(problem, "\\boxed{9}").score == pytest.approx(0.5)
     assert sums.grade(problem, "\\boxed{1}").score == 1.0
+
+
+def test_only_the_whole_reward_counts_unless_parts_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sums = task(monkeypatch)
+    problem = sums.problems("train")[0]
+    wrong = sums.grade(problem, "\\boxed{9}")
+    assert wrong.score == 0.0
+    assert "reward is 0.2 of 1" in wrong.feedback
+    assert sums.grade(problem, "\\boxed{1}").score == 1.0
+    assert sums.grade(problem, "parts").score == 1.0
+    with pytest.raises(ValueError, match="the environment's reward is"):
+        sums.grade(problem, "infinite")
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_a_reward_beyond_the_maximum_is_a_fault_of_the_task(
+    partial: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a function counts words, and outweighs the one that says what is right."""
+    sums = task(monkeypatch, partial=partial)
+    with pytest.raises(ScoreError, match=r"beyond the sum .* set task\.max_reward"):
+        sums.grade(sums.problems("train")[0], "wordy " * 30)
+    told = task(monkeypatch, partial=partial, max_reward=10.0)
+    assert told.grade(told.problems("train")[0], "wordy " * 30).score == 1.0
 
 
 @pytest.mark.parametrize(
@@ -255,7 +283,8 @@ def test_a_taskset_is_asked_and_scored() -> None:
             assert worked == f"\\boxed{{{problem.reference.answer}}}"
             assert letters.grade(problem, worked).score == 1.0
     verdict = letters.grade(letters.problems("train")[0], "\\boxed{?}")
-    assert verdict.score == pytest.approx(0.2)
+    assert verdict.score == 0.0
+    assert "reward is 0.2" in verdict.feedback
     assert "- right: 0" in verdict.feedback
     assert "- length: 9" in verdict.feedback
     with pytest.raises(Exception, match="out of fuel"):

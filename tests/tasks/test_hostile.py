@@ -70,8 +70,9 @@ CUT = {"validation": 1, "test": 0}
 SOLVE = {"answer_column": "number", "question_column": "question", **CUT}
 SCIENCES = {"source": "choices", "level": None, **CUT}
 GYM = {"train": 1, "validation": 1, "test": 0}
-ALIKE = {"puzzle24", "simple_integration"}  # others are screened and scored as these are
-DATASETS = sorted({*SCREENS, "chain_sum", "coin_flip", "rubiks_cube"} - ALIKE)
+ALIKE = {"simple_integration", "rearc"}  # others are screened and scored as these are
+SCORED = {"countdown", "coin_flip", "graph_color", "number_sorting", "polynomial_multiplication"}
+DATASETS = sorted({*SCREENS, *SCORED, "chain_sum"} - ALIKE)
 
 TASKS: dict[str, dict[str, Any]] = {
     "jsonl exact": {"path": "questions", "answer": "text", **ROWS},

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 import math
 from pathlib import Path
@@ -15,6 +16,7 @@ from fastslow.errors import InputError
 from fastslow.tasks import Task, create
 from fastslow.tasks.grading import Graders
 from fastslow.tasks.reasoning_gym import ReasoningGym
+from fastslow.tasks.scorers import SCORERS
 from fastslow.tasks.screen import EVALUATORS, SCREENS, is_arithmetic, is_literal_or_no_python
 from fastslow.types import SPLITS
 
@@ -29,7 +31,7 @@ def gym(dataset: str, params: dict[str, Any] | None = None, **options: Any) -> T
 @pytest.mark.parametrize(
     "dataset",
     ["chain_sum", "letter_counting", "maze", "mini_sudoku", "bf", "graph_color", "time_intervals",
-     "propositional_logic", "string_insertion", "knights_knaves"],
+     "string_insertion", "knights_knaves"],
 )  # fmt: skip
 def test_demonstrations_score_1_and_untagged_ones_0(dataset: str) -> None:
     task = gym(dataset)
@@ -44,15 +46,46 @@ def test_demonstrations_score_1_and_untagged_ones_0(dataset: str) -> None:
             assert worked in bare.feedback
 
 
-def test_own_scorer_with_its_partial_credit_and_feedback() -> None:
-    task = gym("chain_sum", SINGLE_DIGITS)
-    problem = task.problems("train")[0]
+def test_partial_credit_counts_only_if_it_is_asked_for() -> None:
+    params = {"max_terms": 2, "max_digits": 1}
+    strict = gym("basic_arithmetic", params)
+    lenient = gym("basic_arithmetic", params, partial=True)
+    problem = strict.problems("train")[0]
+    assert problem == lenient.problems("train")[0]
     reference = problem.reference["answer"]
-    partial = task.grade(problem, f"<answer>it is {reference}</answer>")
-    assert partial.score == pytest.approx(len(reference) / len(f"it is {reference}"))
-    assert f"'{reference}'" in partial.feedback
-    assert f"<answer>{reference}</answer>" in partial.feedback
-    assert task.grade(problem, f"<answer>{reference}.0</answer>").score == 1.0
+    wordy = f"<answer>it is {reference}</answer>"
+    share = len(reference) / len(f"it is {reference}")
+    assert lenient.grade(problem, wordy).score == pytest.approx(share)
+    verdict = strict.grade(problem, wordy)
+    assert verdict.score == 0.0
+    assert f"{share:.2f} of 1. Nothing below 1 counts." in verdict.feedback
+    assert f"<answer>{reference}</answer>" in verdict.feedback
+    for task in (strict, lenient):
+        assert task.grade(problem, f"<answer>{reference}</answer>").score == 1.0
+
+
+def test_datasets_with_a_scorer_of_ours_give_no_partial_credit() -> None:
+    task = gym("game_of_life", partial=True)
+    problem = task.problems("train")[0]
+    empty = json.dumps([[0] * 10] * 10)
+    assert task.grade(problem, f"<answer>{empty}</answer>").score == 0.0
+
+
+@pytest.mark.parametrize(
+    ("dataset", "params", "same"),
+    [
+        ("syllogism", {}, {"invalid_ratio": 0.5}),
+        ("syllogism", {"allow_no": False}, {"invalid_ratio": 0.5, "allow_no": False}),
+        ("syllogism", {"invalid_ratio": 0.1}, {"invalid_ratio": 0.1}),
+        ("string_insertion", {"max_string_length": 9}, {"min_string_length": 5}),
+    ],
+)
+def test_thoughtless_answers_are_right_about_half_of_the_time(
+    dataset: str, params: dict[str, Any], same: dict[str, Any]
+) -> None:
+    task = gym(dataset, params)
+    assert isinstance(task, ReasoningGym)
+    assert {key: getattr(task._config, key) for key in same} == same
 
 
 def test_few_distinct_questions_shrink_the_training_set(caplog: pytest.LogCaptureFixture) -> None:
@@ -91,7 +124,7 @@ def test_scores_out_of_range_and_scorers_that_raise(monkeypatch: pytest.MonkeyPa
     task = gym("gcd")
     assert isinstance(task, ReasoningGym)
     problem = task.problems("train")[0]
-    for raw, score in ((math.nan, 0.0), (7.0, 1.0), (-1.0, 0.0), (True, 1.0), (None, 0.0)):
+    for raw, score in ((math.nan, 0.0), (7.0, 0.0), (-1.0, 0.0), (True, 1.0), (None, 0.0)):
         monkeypatch.setattr(task._dataset, "score_answer", lambda answer, entry, raw=raw: raw)
         assert task.grade(problem, "<answer>5</answer>").score == score
 
@@ -117,7 +150,7 @@ def test_every_scorer_that_evaluates_is_screened() -> None:
         for name, (dataset, _) in DATASETS.items()
         if EVALUATORS & set(dataset.score_answer.__code__.co_names)
     }
-    assert {"spiral_matrix", "countdown"} <= evaluating <= set(SCREENS)
+    assert {"spiral_matrix", "countdown"} <= evaluating <= {*SCREENS, *SCORERS}
 
 
 def test_a_scorer_that_evaluates_unscreened_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,11 +178,16 @@ def test_parts_of_a_composite_do_not_get_around_the_screen(part: str) -> None:
         gym("composite", {"datasets": parts})
 
 
+def test_a_dataset_without_a_wrong_answer_is_refused() -> None:
+    with pytest.raises(InputError, match=r"'propositional_logic' .* refused: .*knights_knaves"):
+        gym("propositional_logic")
+
+
 def test_what_is_refused_is_not_offered() -> None:
     with pytest.raises(InputError) as error:
         gym("no such dataset")
     offered = str(error.value).partition("Allowed: ")[2].split(", ")
-    assert set(DATASETS) - set(offered) == {"codeio", "composite"}
+    assert set(DATASETS) - set(offered) == {"codeio", "composite", "propositional_logic"}
 
 
 HOSTILE = [
@@ -187,6 +225,7 @@ def test_nothing_a_model_wrote_is_run(dataset: str, tmp_path: Path) -> None:
         ("ABC", False, True),
         ("Integral(x, x)", False, False),
         ("5!", False, True),
+        ("3*x # or 7", False, False),
         ("x" * 3000, False, False),
         ("(" * 900, False, True),
     ],
@@ -197,7 +236,7 @@ def test_what_scorers_may_be_shown(text: str, arithmetic: bool, literal: bool) -
 
 
 def test_it_grades_in_another_process_and_a_scorer_that_does_not_end_is_stopped() -> None:
-    task = gym("countdown", train=2, validation=1, test=0)
+    task = gym("simple_integration", train=2, validation=1, test=0)
     task.grading_seconds = 1.0
     problem = task.problems("train")[0]
     worked = task.demonstrate(problem)

@@ -14,7 +14,7 @@ from fastslow.types import SPLITS
 
 SQUARES = '''
 from fastslow.tasks import Problem, Task, Verdict, register
-from fastslow.tasks.answers import extract_answer, tagged
+from fastslow.grading.answers import extract_answer, tagged
 
 
 @register("squares")

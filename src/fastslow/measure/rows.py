@@ -66,7 +66,11 @@ def evaluation_measures(groups: Sequence[Group]) -> dict[str, Any]:
     scores = [group.rewards for group in groups]
     texts = [[rollout.completion.text for rollout in group.rollouts] for group in groups]
     accuracy = mean_at_k(scores)
-    measures: dict[str, Any] = {"accuracy": accuracy.value, "n": sum(map(len, scores))}
+    measures: dict[str, Any] = {
+        "accuracy": accuracy.value,
+        "problems": len(scores),
+        "n": sum(map(len, scores)),
+    }
     if len(scores) > 1:  # a single problem says nothing of others
         measures |= {"accuracy/low": accuracy.low, "accuracy/high": accuracy.high}
     k = 2

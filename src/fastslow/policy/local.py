@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from fastslow.policy.memory import in_parts
 from fastslow.policy.protocol import Drift, SampleRequest
 from fastslow.policy.stops import StopStrings
 from fastslow.policy.weights import load_weights, save_weights
+from fastslow.run.stored import PolicyState, read_json
 from fastslow.seeding import derive_seed
 from fastslow.slow.learner import Learner, Loss
 from fastslow.types import Completion, Context, Datum
@@ -45,6 +47,8 @@ class LocalPolicy:
         keep_base: whether the weights that it begins with are kept, beside those that it loads or
             learns. A KL term keeps them in any case.
         seed: of the initial LoRA weights.
+        date: the day that the chat template is told; None: today.
+        contexts: those that the run begins with, which the chat template has to take.
     """
 
     def __init__(
@@ -57,12 +61,15 @@ class LocalPolicy:
         trainable: bool,
         keep_base: bool = False,
         seed: int = 0,
+        date: datetime.date | None = None,
+        contexts: Sequence[Context] = (Context(),),
     ) -> None:
         self._tokenizer = tokenizer
-        self._chat = ChatTemplate(tokenizer)
+        self._chat = ChatTemplate(tokenizer, date=date, contexts=contexts)
         self._config = policy
-        self._stop_ids = _stop_ids(model, tokenizer)
-        self._stops = StopStrings(policy.stop, self._decode) if policy.stop else None
+        self._stop_ids = _stop_ids(model, tokenizer) | self._chat.end_tokens
+        stops = (*policy.stop, *self._chat.end_texts)
+        self._stops = StopStrings(stops, self._decode) if stops else None
         self._version = 0
         self._peft: Any = None
         model.eval()  # type: ignore[no-untyped-call]
@@ -206,7 +213,7 @@ class LocalPolicy:
         self._learner.save(folder)
 
     def load(self, folder: Path) -> None:
-        self._version = json.loads((folder / "policy.json").read_text())["version"]
+        self._version = read_json(folder / "policy.json", PolicyState).version
         if (folder / "model").is_dir():
             load_weights(self._peft or self._model, folder / "model")
             self._engine.weights_changed()
@@ -294,7 +301,7 @@ def _is_adapter(name: str) -> bool:
 
 
 def _stop_ids(model: PreTrainedModel, tokenizer: Any) -> frozenset[int]:
-    """Tokens that end a turn: the tokenizer's and all that the generation config names."""
+    """End tokens: the tokenizer's and all that the generation config names."""
     generation = model.generation_config
     named = generation.eos_token_id if generation is not None else None
     ids = {tokenizer.eos_token_id}

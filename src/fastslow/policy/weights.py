@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from fastslow.errors import RunError
@@ -34,11 +35,20 @@ def load_weights(model: Any, folder: Path) -> None:
     Raises:
         RunError: the folder does not hold all of the weights that are trained.
     """
-    tensors = {
-        name: tensor
-        for file in sorted(folder.glob("*.safetensors"))
-        for name, tensor in load_file(file).items()
-    }
+    try:
+        tensors = {
+            name: tensor
+            for file in sorted(folder.glob("*.safetensors"))
+            for name, tensor in load_file(file).items()
+        }
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{folder}: the weights cannot be read: {error}") from None
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    for name, tensor in tensors.items():
+        if tuple(tensor.shape) != shapes.get(name, tuple(tensor.shape)):
+            raise RunError(
+                f"{folder}: {name} has the shape {tuple(tensor.shape)}, in the model {shapes[name]}"
+            )
     if hasattr(model, "peft_config"):
         from peft import set_peft_model_state_dict
 

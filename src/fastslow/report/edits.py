@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import lru_cache
+from itertools import takewhile
 from typing import Literal
 
 from fastslow.types import Context, Demonstration
@@ -13,6 +17,10 @@ Change = Literal["same", "added", "removed"]
 
 _WORD = re.compile(r"\S+\s*|\s+")
 """A word with the space behind it, so that spaces alone never match across a text."""
+
+_MAX_WORK = 1_000_000
+"""Comparisons of one diff, at most: some hundredths of a second. Words that repeat make it cubic in
+their number, and a page shows hundreds of contexts."""
 
 _SHOWN = 24
 """Words kept on each side of a change; longer stretches without one are folded."""
@@ -49,6 +57,7 @@ class Edit:
     demonstrations: tuple[DemonstrationEdit, ...]
 
 
+@lru_cache(maxsize=4096)
 def edit_between(parent: Context, child: Context) -> Edit:
     """What turns ``parent`` into ``child``."""
     return Edit(
@@ -59,18 +68,50 @@ def edit_between(parent: Context, child: Context) -> Edit:
 
 def words_between(before: str, after: str) -> tuple[Piece, ...]:
     """Both texts in one: joined, the pieces that are not "added" give ``before`` and those that
-    are not "removed" give ``after``, exactly."""
-    old, new = _WORD.findall(before), _WORD.findall(after)
-    pieces: list[Piece] = []
-    for kind, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+    are not "removed" give ``after``, exactly.
+
+    Words are matched; where that could take more than ``_MAX_WORK``, whole lines; where that could
+    too, the texts as they are.
+    """
+    for split in _SPLITS:
+        old, new = split(before), split(after)
+        head = _shared(old, new)
+        tail = _shared(old[head:][::-1], new[head:][::-1])
+        ours, theirs = old[head : len(old) - tail], new[head : len(new) - tail]
+        if _work(ours, theirs) <= _MAX_WORK:
+            break
+    changes: list[tuple[Change, list[str]]] = [("same", old[:head])]
+    for kind, a, b, c, d in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
         if kind == "equal":
-            pieces.append(Piece("same", "".join(old[a:b])))
-            continue
-        if b > a:
-            pieces.append(Piece("removed", "".join(old[a:b])))
-        if d > c:
-            pieces.append(Piece("added", "".join(new[c:d])))
-    return tuple(pieces)
+            changes.append(("same", ours[a:b]))
+        else:
+            changes += [("removed", ours[a:b]), ("added", theirs[c:d])]
+    changes.append(("same", old[len(old) - tail :]))
+    return tuple(Piece(change, "".join(words)) for change, words in changes if words)
+
+
+def _lines(text: str) -> list[str]:
+    return text.splitlines(keepends=True)
+
+
+def _whole_text(text: str) -> list[str]:
+    return [text] if text else []
+
+
+_SPLITS: tuple[Callable[[str], list[str]], ...] = (_WORD.findall, _lines, _whole_text)
+"""What a text is taken apart into, the finest first."""
+
+
+def _work(old: Sequence[str], new: Sequence[str]) -> int:
+    """Comparisons that matching takes at most: every pair of equal words, once a match."""
+    ours, theirs = Counter(old), Counter(new)
+    pairs = sum(count * theirs[word] for word, count in ours.items())
+    return pairs * min(len(old), len(new))
+
+
+def _shared(old: Sequence[str], new: Sequence[str]) -> int:
+    """How many words both begin with in common."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False)))
 
 
 def fold(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
@@ -97,11 +138,13 @@ def fold(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
 def _demonstrations(
     before: tuple[Demonstration, ...], after: tuple[Demonstration, ...]
 ) -> tuple[DemonstrationEdit, ...]:
-    """Turns are matched by their questions in order: one that moved was removed and added."""
+    """Turns are matched by their questions in order: one that moved was removed and added. Of too
+    many that ask the same, every one was."""
     edits: list[DemonstrationEdit] = []
-    matcher = SequenceMatcher(
-        None, [d.question for d in before], [d.question for d in after], autojunk=False
-    )
+    asked, asks = [d.question for d in before], [d.question for d in after]
+    if _work(asked, asks) > _MAX_WORK:
+        return (*(_whole("removed", old) for old in before), *(_whole("added", d) for d in after))
+    matcher = SequenceMatcher(None, asked, asks, autojunk=False)
     for kind, a, b, c, d in matcher.get_opcodes():
         if kind == "equal":
             edits += [_kept(old, new) for old, new in zip(before[a:b], after[c:d], strict=True)]

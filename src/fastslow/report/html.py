@@ -32,7 +32,7 @@ from fastslow.report.overview import metrics_table, overview_table, steps_done
 from fastslow.report.pictures import pictures
 from fastslow.report.plot import Figure
 from fastslow.report.quadrants import quadrants_figure, quadrants_table, read_quadrants
-from fastslow.report.rollouts import LONGEST, RolloutSample, cut, sample_rollouts, thinned
+from fastslow.report.rollouts import LONGEST, RolloutSample, sample_rollouts, thinned
 from fastslow.report.table import Cell, Table, write_tables
 from fastslow.report.visible import visible
 from fastslow.run.record import RunRecord
@@ -187,7 +187,7 @@ def _environment(folder: str, runs: Sequence[RunRecord]) -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    environment.filters |= {"cells": _cells, "number": _number, "cut": cut}
+    environment.filters |= {"cells": _cells, "number": _number}
     environment.globals |= {
         "folder": folder,
         "runs": runs,

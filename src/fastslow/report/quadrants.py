@@ -6,16 +6,17 @@ metrics.jsonl, with ``weights`` ("base" or "trained") beside ``context``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fastslow.errors import InputError
+from fastslow.regular import read_bytes
 from fastslow.report.arms import Arm
 from fastslow.report.plot import Figure, Panel, Series
 from fastslow.report.table import Cell, Table
 from fastslow.run.record import Row, RunRecord
+from fastslow.run.stored import QUADRANTS, check
+from fastslow.run.strict_json import parse
 
 FILE = "quadrants.json"
 
@@ -27,12 +28,7 @@ _NAMES = {
 }
 """By weights, and by whether the context evolved."""
 
-_NEEDED: dict[str, Any] = {
-    "weights": str,
-    "context": str,
-    "task": str,
-    "accuracy": (int, float),
-}
+_MAX_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -130,22 +126,16 @@ def _panel(task: str, found: Sequence[Quadrants]) -> Panel:
 def _rows(run: RunRecord) -> list[Row]:
     path = run.path / FILE
     try:
-        rows: Any = json.loads(path.read_text(encoding="utf-8"))
+        rows: list[Row] = parse(read_bytes(path, _MAX_BYTES))
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
-    if not isinstance(rows, list) or not all(map(_is_row, rows)):
+    try:
+        check(QUADRANTS, rows)
+    except ValueError as error:
         raise InputError(
             f"{path}: is not a list of evaluation rows, each with task, context, accuracy and "
-            'weights = "base" or "trained": remove the file, or measure the quadrants anew'
-        )
+            f'weights = "base" or "trained": {error}. Remove the file, or measure them anew'
+        ) from None
     return rows
-
-
-def _is_row(row: Any) -> bool:
-    return (
-        isinstance(row, dict)
-        and all(isinstance(row.get(key), kind) for key, kind in _NEEDED.items())
-        and row["weights"] in ("base", "trained")
-    )

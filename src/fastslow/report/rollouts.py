@@ -5,15 +5,19 @@ It is read once, and made smaller where a page has no room for all of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from fastslow.errors import InputError
+from fastslow.grading.answers import excerpt
 from fastslow.report.budget import share
+from fastslow.run.observer import Phase
 from fastslow.run.record import RunRecord
+from fastslow.run.rollouts import open_rollouts, reading, rollout_files
 
 SHOWN = 600
 """Rollouts of all runs together, at most: some hundred kilobytes of short completions."""
@@ -23,6 +27,14 @@ LEAST = 24
 
 LONGEST = 6000
 """Characters of one text, at most."""
+
+LOOKED_AT = 2_000_000
+"""Rollouts of one run that the choice is made among: of more, the files are sampled first."""
+
+PHASES = get_args(Phase)
+
+_BATCH = 64
+"""Rows whose texts are in memory at a time."""
 
 _KEYS = ("phase", "step", "score")
 _TEXTS = ("cycle", "problem_id", "question", "reference", "context", "text", "feedback", "finished")
@@ -122,33 +134,83 @@ def _thinned(sample: RolloutSample, limit: int) -> RolloutSample:
 
 
 def _sample(run: RunRecord, limit: int) -> RolloutSample:
-    """Reads two columns of everything and the texts of what was chosen: a run may be large."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    files = sorted((run.path / "rollouts").glob("*.parquet"))
+    """Reads three columns, and the texts of what was chosen: a run may be large. Of one with more
+    rollouts than ``LOOKED_AT``, only some files are looked at."""
+    counts = {path: _count(path) for path in rollout_files(run.path)}
+    files = _spread(counts)
     places: list[Place] = []
     ends: list[int] = []
-    path = Path()
-    try:
-        for path in files:
-            keys = pq.read_table(path, columns=list(_KEYS)).to_pylist()
-            places += [Place(**row) for row in keys]
-            ends.append(len(places))
-        chosen = choose(places, limit)
-        rows: list[dict[str, Any]] = []
-        start = 0
-        for path, end in zip(files, ends, strict=True):
-            inside = [position - start for position in chosen if start <= position < end]
-            if inside:
-                table = pq.read_table(path, columns=[*_KEYS, *_TEXTS, "token_ids"]).take(inside)
-                rows += map(_count_tokens, table.to_pylist())
-            start = end
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise InputError(f"{path}: rollouts cannot be read: {error}") from None
-    return RolloutSample(run, tuple(rows), len(places))
+    for path in files:
+        places += _places(path)
+        ends.append(len(places))
+    chosen = choose(places, limit)
+    rows: list[dict[str, Any]] = []
+    start = 0
+    for path, end in zip(files, ends, strict=True):
+        inside = [position - start for position in chosen if start <= position < end]
+        if inside:
+            rows += _read(path, inside)
+        start = end
+    return RolloutSample(run, tuple(rows), sum(counts.values()))
 
 
-def _count_tokens(row: dict[str, Any]) -> dict[str, Any]:
-    tokens = row.pop("token_ids")
-    return {**row, "tokens": len(tokens)}
+def _count(path: Path) -> int:
+    with open_rollouts(path) as file:
+        return int(file.metadata.num_rows)
+
+
+def _spread(counts: Mapping[Path, int]) -> list[Path]:
+    """Files that hold at most about ``LOOKED_AT`` rollouts together: the first and the last of each
+    phase, and others that lie evenly between them."""
+    files = [path for path, count in counts.items() if count]
+    if sum(counts.values()) <= LOOKED_AT:
+        return files
+    phases: dict[str, list[Path]] = {}
+    for path in files:
+        phases.setdefault(path.name.partition("_")[0], []).append(path)
+    ends = {path for members in phases.values() for path in (members[0], members[-1])}
+    room = LOOKED_AT // max(counts.values())
+    stride = max(1, -(-len(files) // max(room, 1)))
+    return [path for number, path in enumerate(files) if number % stride == 0 or path in ends]
+
+
+def _places(path: Path) -> list[Place]:
+    with open_rollouts(path) as file, reading(path):
+        table = file.read(columns=list(_KEYS))
+        phases, steps, scores = (table.column(key).to_pylist() for key in _KEYS)
+    for number, (phase, step, score) in enumerate(zip(phases, steps, scores, strict=True), start=1):
+        # A score that is no number is not between 0 and 1 either.
+        if phase not in PHASES or step is None or score is None or not 0 <= score <= 1:
+            raise InputError(
+                f"{path}: row {number}: expected a phase, a step and a score from 0 to 1; found "
+                f"{excerpt(str(phase))}, {step}, {score}. No run writes such a file: move it away"
+            )
+    return list(map(Place, phases, steps, scores))
+
+
+def _read(path: Path, positions: Sequence[int]) -> list[dict[str, Any]]:
+    """The rows at some positions of a file, rising, their texts cut as a page shows them."""
+    import pyarrow.compute as pc
+
+    found: list[dict[str, Any]] = []
+    start, wanted = 0, deque(positions)
+    columns = [*_KEYS, *_TEXTS, "token_ids"]
+    with open_rollouts(path) as file, reading(path):
+        for batch in file.iter_batches(_BATCH, columns=columns):
+            inside: list[int] = []
+            while wanted and wanted[0] < start + batch.num_rows:
+                inside.append(wanted.popleft() - start)
+            start += batch.num_rows
+            some = batch.take(inside)
+            tokens = pc.list_value_length(some.column("token_ids")).to_pylist()
+            texts = some.drop_columns(["token_ids"]).to_pylist()
+            found += [{**_cut(row), "tokens": n or 0} for row, n in zip(texts, tokens, strict=True)]
+            if not wanted:
+                break
+    return found
+
+
+def _cut(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with no text longer than is shown; one that is missing is empty."""
+    texts = {key: cut(row[key] or "") for key in _TEXTS if key not in ("cycle", "finished")}
+    return {**row, **texts}

@@ -9,6 +9,7 @@ from pathlib import Path
 from fastslow.report.names import distinctly_named
 from fastslow.report.overview import latest_evaluation, rollouts_sampled
 from fastslow.run.record import RunRecord
+from fastslow.run.serial import dumps
 
 
 def write_summary(runs: Sequence[RunRecord], path: Path) -> None:
@@ -33,4 +34,5 @@ def write_summary(runs: Sequence[RunRecord], path: Path) -> None:
         }
         for run in distinctly_named(runs)
     ]
-    path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    plain = json.loads(dumps(rows))  # what JSON cannot say is spelled out
+    path.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")

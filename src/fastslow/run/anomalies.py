@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from fastslow.run.rollouts import write_rollouts
 from fastslow.run.serial import dumps
 from fastslow.slow.anomalies import AnomalyError
 from fastslow.types import Problem, Rollout
+
+_NAME = re.compile(r"slow_([0-9]{1,10})(_[0-9]+)?\.(json|parquet)")
 
 
 def write_anomaly(
@@ -34,5 +37,6 @@ def write_anomaly(
 def forget_anomalies(folder: Path, after: int) -> None:
     """Remove what was written of steps after ``after``."""
     for path in folder.glob("slow_*"):
-        if int(path.stem.split("_")[1]) > after:
+        name = _NAME.fullmatch(path.name)
+        if name is not None and int(name[1]) > after:
             path.unlink()

@@ -7,10 +7,14 @@ the first time: it takes the same course, and nobody pays for them again.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from pathlib import Path
 
-from fastslow.run.jsonl import JsonLines, read_lines
+from fastslow.regular import open_regular
+from fastslow.run import disk
+from fastslow.run.jsonl import MAX_FILE, JsonLines, read_lines
+from fastslow.run.stored import AnswerRow
 
 
 class Answers:
@@ -30,17 +34,24 @@ class Answers:
         return self._path.stat().st_size if self._path.exists() else 0
 
     def rewind(self, size: int) -> None:
-        """From now on, have the answers again that stand after the first ``size`` bytes."""
+        """From now on, have the answers again that stand after the first ``size`` bytes.
+
+        Raises:
+            InputError: they are no answers. The file is as it was.
+            OSError: it is not a regular file, or cannot be written.
+        """
         self.close()
         self._again = {}
         if not self._path.exists():
             return
-        with self._path.open("r+b") as file:
-            file.seek(size)
-            whole = file.read().rpartition(b"\n")
-            file.truncate(size + len(whole[0]) + len(whole[1]))  # not what broke off
-        for row in read_lines(self._path, size):
+        for row in read_lines(self._path, size, AnswerRow):
             self._again.setdefault(row["prompt"], deque()).append(row["answer"])
+        if self._path.stat().st_nlink > 1:
+            disk.unshare(self._path)
+        with os.fdopen(open_regular(self._path, os.O_RDWR), "r+b") as file:
+            file.seek(size)
+            whole = file.read(MAX_FILE).rpartition(b"\n")
+            file.truncate(size + len(whole[0]) + len(whole[1]))  # not what broke off
 
     def again(self, prompt: str) -> str | None:
         """An answer to the same prompt that was had before the run was resumed, once."""

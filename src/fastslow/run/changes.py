@@ -48,7 +48,10 @@ def refuse_changes(before: RunConfig, after: RunConfig, source: str) -> None:
             refused.append(f"{source}: {key}: the run was trained with {was}; found {now}")
     if refused:
         free = ", ".join([f"{length} (to more)", *MAY_CHANGE])
-        hint = f"Of a run that has begun only these may change: {free}. Train under another name"
+        hint = (
+            f"Of a run that has begun only these may change: {free}; and --set may say where a "
+            "file is now. Train under another name"
+        )
         raise InputError("\n".join([*refused, hint]))
 
 

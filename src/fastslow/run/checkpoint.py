@@ -11,30 +11,39 @@ can check it too. One that does not hold exactly these files, bit for bit, is no
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
+import os
 import platform
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from fastslow.errors import InputError
-from fastslow.run import disk
+from fastslow.regular import open_regular, read_bytes, read_text
+from fastslow.run import disk, inside
 from fastslow.run.serial import dumps, state_from_json, state_to_json
 from fastslow.run.state import LoopState
+from fastslow.run.stored import CheckpointState, check
+from fastslow.run.strict_json import parse
 
 log = logging.getLogger(__name__)
 
+FOLDER = "checkpoints"
 STATE = "state.json"
 CHECKSUMS = "checksums.sha256"
+
+_MAX_STATE = 2**30
+"""Bytes of ``state.json``, at most: it holds the rollouts that a cycle may reuse."""
+_MAX_CHECKSUMS = 2**24
 
 _PACKAGES = ("fastslow", "torch", "transformers", "tokenizers", "safetensors", "numpy", "gepa")
 """Those whose versions may decide the last bit of a number, or more."""
 
-_DAMAGES = (OSError, ValueError, KeyError, TypeError)
+_NAME = re.compile(r"step_[0-9]{6,10}")
+
+_DAMAGES = (OSError, ValueError)
 """What reading a checkpoint that is not whole comes to."""
 
 
@@ -103,6 +112,17 @@ def path_of(folder: Path, step: int) -> Path:
     return folder / f"step_{step:06d}"
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a folder is a checkpoint's, wherever it stands."""
+    return os.path.isfile(path / STATE) and os.path.isfile(path / CHECKSUMS)
+
+
+def run_of(path: Path) -> Path | None:
+    """The folder of the run that a checkpoint stands in; None: it was taken out of it."""
+    folder = Path(os.path.realpath(path)).parent
+    return folder.parent if folder.name == FOLDER else None
+
+
 def latest(folder: Path, *, read: bool = True) -> Checkpoint | None:
     """The latest checkpoint in ``folder`` that is whole; damaged ones are passed over, and named
     in a warning.
@@ -126,9 +146,14 @@ def load(path: Path) -> Checkpoint:
     try:
         return _load(path, read=True)
     except _DAMAGES as error:
+        run = run_of(path)
+        remedy = (
+            f"`fastslow resume {run}` goes on from the one before and makes it again"
+            if run
+            else "copy it again"
+        )
         raise InputError(
-            f"{path}: this checkpoint is damaged: {_reason(error)}. "
-            f"`fastslow resume {path.parents[1]}` goes on from the one before and makes it again"
+            f"{path}: this checkpoint is damaged: {_reason(error)}. {remedy}"
         ) from None
 
 
@@ -145,17 +170,17 @@ def prune(folder: Path, current: Checkpoint, keep: int, best: int | None = None)
     kept = {*course[-keep:], *(path for path in course if _step(path) == best)}
     for path in present:
         if path not in kept:
-            shutil.rmtree(path)
+            inside.remove(path)
 
 
 def recover(folder: Path) -> None:
     """Clear away what was left behind where the writing of a checkpoint broke off."""
     for partial in folder.glob(".step_*.partial"):
-        shutil.rmtree(partial)
+        inside.remove(partial)
     for replaced in folder.glob(".step_*.replaced"):
         path = folder / replaced.name.removeprefix(".").removesuffix(".replaced")
         if path.exists():
-            shutil.rmtree(replaced)
+            inside.remove(replaced)
         else:
             replaced.rename(path)
 
@@ -172,7 +197,7 @@ def current_versions() -> dict[str, str]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted((p for p in folder.glob("step_*") if p.name[5:].isdecimal()), key=_step)
+    return sorted((p for p in folder.glob("step_*") if _NAME.fullmatch(p.name)), key=_step)
 
 
 def _step(path: Path) -> int:
@@ -188,7 +213,7 @@ def _replace(path: Path, partial: Path) -> None:
     partial.rename(path)
     disk.sync(path.parent)
     if replaced.exists():
-        shutil.rmtree(replaced)
+        inside.remove(replaced)
 
 
 def _to_json(mark: Mark, versions: Mapping[str, str]) -> str:
@@ -206,7 +231,13 @@ def _to_json(mark: Mark, versions: Mapping[str, str]) -> str:
 
 def _load(path: Path, read: bool) -> Checkpoint:
     _verify(path, read)
-    data = json.loads((path / STATE).read_text(encoding="ascii"))
+    try:
+        data = parse(read_bytes(path / STATE, _MAX_STATE))
+        check(CheckpointState, data)
+    except ValueError as error:
+        raise ValueError(f"{STATE}: {error}") from None
+    if data["state"]["step"] != _step(path):
+        raise ValueError(f"{STATE} is of step {data['state']['step']}")
     mark = Mark(
         state=state_from_json(data["state"]),
         metrics_bytes=data["metrics_bytes"],
@@ -227,14 +258,14 @@ def _verify(path: Path, read: bool) -> None:
     The checksums are written last. Unless all is to be ``read``, files older than they are count as
     unchanged, as they would to make.
     """
+    found = _files(path)
     written = (path / CHECKSUMS).stat().st_mtime_ns
     listed: dict[str, str] = {}
-    for line in (path / CHECKSUMS).read_text(encoding="utf-8").split("\n")[:-1]:
+    for line in read_text(path / CHECKSUMS, _MAX_CHECKSUMS).split("\n")[:-1]:
         entry = re.fullmatch(r"([0-9a-f]{64})  (.+)", line)
         if entry is None:
             raise ValueError(f"{CHECKSUMS} holds a line that is no checksum: {line[:80]!r}")
         listed[entry[2]] = entry[1]
-    found = _files(path)
     for name in sorted(listed.keys() ^ set(found)):
         raise ValueError(f"{name} is {'missing' if name in listed else f'not in {CHECKSUMS}'}")
     for name in found:
@@ -246,17 +277,17 @@ def _verify(path: Path, read: bool) -> None:
 
 def _files(folder: Path) -> list[str]:
     """Every file below ``folder`` but the checksums themselves, by its path from there. Hidden ones
-    do not count: a file browser may leave its own."""
-    files = (path.relative_to(folder) for path in folder.rglob("[!.]*") if path.is_file())
-    return sorted(name.as_posix() for name in files if name.as_posix() != CHECKSUMS)
+    do not count: a file browser may leave its own. Raises: ValueError if there are links."""
+    names = (name for name in inside.files_below(folder) if name != CHECKSUMS)
+    return sorted(name for name in names if not name.rpartition("/")[2].startswith("."))
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
+    with os.fdopen(open_regular(path), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}"
-    return f"{STATE} has no {error}" if isinstance(error, KeyError) else str(error)
+    return str(error)

@@ -10,20 +10,19 @@ read as markup, and stripped of everything that steers a terminal.
 
 from __future__ import annotations
 
-import io
 import logging
 import sys
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, TextIO
 
-from rich.console import Console as Terminal
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from fastslow import terminal
 from fastslow.config import RunConfig
 from fastslow.fast.protocol import Evolution
 from fastslow.redaction import redact
@@ -32,6 +31,7 @@ from fastslow.run.state import LoopState
 from fastslow.run.text import lines, one_line
 from fastslow.run.timing import Forecast, clock
 from fastslow.slow.anomalies import AnomalyError
+from fastslow.streams import tolerant
 from fastslow.types import Candidate, Problem, Rollout
 
 _SHOWN = {
@@ -53,14 +53,17 @@ _HISTORY = 32
 class Console(Observer):
     """Shows a run on ``file`` (standard output). Use it as a context manager.
 
+    The display never ends a run: a file that cannot be written, or not all characters, is put up
+    with (see ``streams``).
+
     Between entry and exit, warnings of ``fastslow``'s loggers, and what its fast phase reports, are
     shown as lines as well.
     """
 
     def __init__(self, config: RunConfig, file: TextIO | None = None) -> None:
         self._config = config
-        self._file = file or sys.stdout
-        self._terminal = Terminal(file=self._file, highlight=False, markup=False, emoji=False)
+        self._file = tolerant(terminal.raw(file or sys.stdout))
+        self._terminal = terminal.console(self._file, highlight=False, markup=False, emoji=False)
         self._display = _Display(config, Forecast(config))
         self._live = Live(
             console=self._terminal, get_renderable=self._display.render, refresh_per_second=4
@@ -68,9 +71,6 @@ class Console(Observer):
         self._handler = _LogLines(self)
 
     def __enter__(self) -> Console:
-        if isinstance(self._file, io.TextIOWrapper):
-            # A terminal without Unicode shows a question mark; it must not end a training.
-            self._file.reconfigure(errors="replace")
         self._handler.attach()
         config, steps = self._config, self._config.total_steps
         model = one_line(config.model)
@@ -252,9 +252,13 @@ def _measures(row: Mapping[str, Any]) -> str:
 
 def _accuracy(row: Mapping[str, Any]) -> str:
     place = " ".join(one_line(str(row[key])) for key in ("task", "split") if key in row)
-    accuracy, problems = _number(row["accuracy"]), _counted(row["n"], "problem")
-    counts = ", ".join([place, problems, *_failed(row)])
-    return f"accuracy {accuracy} with {row['context']} context ({counts})"
+    counts = [
+        _counted(row[key], what)
+        for key, what in (("problems", "problem"), ("n", "rollout"))
+        if key in row
+    ]
+    told = ", ".join([place, *counts, *_failed(row)])
+    return f"accuracy {_number(row['accuracy'])} with {row['context']} context ({told})"
 
 
 def _failed(row: Mapping[str, Any]) -> list[str]:

@@ -3,9 +3,11 @@
 ::
 
     config.toml             the resolved configuration
+    date                    the day that the run began, which the chat template is told
     metrics.jsonl           one row for each slow step, fast phase and evaluation
     contexts.jsonl          every context ever proposed, kept or not
     rollouts/*.parquet      every rollout (see ``rollouts``)
+    inputs.json             digests of what the configuration names (see ``inputs``)
     checkpoints/step_N/     weights, optimiser state, and the state of the loop (see ``checkpoint``)
     reflections.jsonl       what the reflection model was asked and answered (see ``answers``)
     anomalies/              batches that could not be trained on, and why (see ``anomalies``)
@@ -16,7 +18,8 @@
 from __future__ import annotations
 
 import logging
-import shutil
+import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,13 +34,14 @@ from fastslow.config import RunConfig
 from fastslow.errors import InputError, RunError
 from fastslow.fast.protocol import Evolution
 from fastslow.run import checkpoint as checkpoints
-from fastslow.run import disk
+from fastslow.run import disk, inputs, inside
 from fastslow.run.anomalies import forget_anomalies, write_anomaly
 from fastslow.run.answers import Answers
 from fastslow.run.best import best_step
 from fastslow.run.changes import refuse_changes
 from fastslow.run.checkpoint import Checkpoint, Mark
 from fastslow.run.events import Events
+from fastslow.run.inputs import Acceptance, Input, Inputs
 from fastslow.run.jsonl import JsonLines, read_lines
 from fastslow.run.lock import Lock
 from fastslow.run.observer import Observer, Phase
@@ -45,15 +49,25 @@ from fastslow.run.record import trained_context
 from fastslow.run.rollouts import write_rollouts
 from fastslow.run.serial import context_to_json
 from fastslow.run.state import LoopState
+from fastslow.run.stored import ContextRow, MetricsRow
 from fastslow.run.toml import to_toml
 from fastslow.slow.anomalies import AnomalyError
 from fastslow.types import Candidate, Population, Problem, Rollout
 
 log = logging.getLogger(__name__)
 
-CONFIG = "config.toml"
-CHECKPOINTS = "checkpoints"
-_BEFORE_A_RUN = {"lock", disk.partial(Path(CONFIG)).name}
+CONFIG = inside.CONFIG
+METRICS = "metrics.jsonl"
+CHECKPOINTS = checkpoints.FOLDER
+_LONGEST_NAME = 200
+"""Bytes of a run's name. File systems take 255, and hidden files beside a folder have longer names
+than it."""
+
+_BEFORE_A_RUN = {
+    "lock",
+    inputs.FILE,
+    *(disk.partial(Path(name)).name for name in (CONFIG, inputs.FILE)),
+}
 """What a process that was killed before its run began may have left in the folder."""
 
 
@@ -67,35 +81,41 @@ class RunFolder(Observer):
     Every method that writes raises RunError if the disk refuses; what was written before stays.
     """
 
-    def __init__(self, path: Path, config: RunConfig, lock: Lock) -> None:
+    def __init__(self, path: Path, config: RunConfig, found: Inputs, lock: Lock) -> None:
         """Use ``create`` or ``open``."""
         self.path = path
         self.config = config
+        self.inputs = found
         self._lock = lock
         for name in ("rollouts", CHECKPOINTS):
             (path / name).mkdir(exist_ok=True)
         checkpoints.recover(path / CHECKPOINTS)
-        self._metrics = JsonLines(path / "metrics.jsonl")
+        self._metrics = JsonLines(path / METRICS)
         self._contexts = JsonLines(path / "contexts.jsonl")
         self._answers = Answers(path / "reflections.jsonl")
         self._events: Events | None = None
         self._mark: Mark | None = None
 
     @classmethod
-    def create(cls, path: Path, config: RunConfig) -> RunFolder:
+    def create(cls, path: Path, config: RunConfig, found: Inputs | None = None) -> RunFolder:
         """Begin a run in a new or empty folder.
+
+        Args:
+            found: what it is given beside its configuration; None: nothing is recorded of that.
 
         Raises:
             InputError: the folder holds a run or anything else, or cannot be made.
         """
-        text = to_toml(config)
+        text, found = to_toml(config), found or Inputs()
         refuse_used(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
+            inside.refuse_strange_entries(path)
             with _kept_only_on_success(Lock(path)) as lock:
                 refuse_used(path)  # another process may have begun and ended a run in between
-                disk.write_text(path / CONFIG, text)
-                return cls(path, config, lock)
+                disk.write_text(path / inputs.FILE, found.to_json())
+                disk.write_text(path / CONFIG, text)  # the last: it makes the folder a run's
+                return cls(path, config, found, lock)
         except OSError as error:
             raise InputError(f"{path}: cannot be made a run's folder: {error}") from error
 
@@ -104,17 +124,14 @@ class RunFolder(Observer):
         """Go on with a run, after a call of ``rewind``.
 
         Raises:
-            InputError: it is no run, or another process is at work on it.
+            InputError: it is no run, holds what no run holds (see ``inside``), or another process
+                is at work on it.
         """
-        if not (path / CONFIG).is_file():
-            raise InputError(
-                f"{path}: is no run: there is no {CONFIG} in it; give a folder that "
-                "`fastslow train` made"
-            )
-        config = configuration.load(path / CONFIG)
+        refuse_checkpoint(path)
+        config, found = inside.load_config(path), inputs.read_inputs(path)
         try:
             with _kept_only_on_success(Lock(path)) as lock:
-                return cls(path, config, lock)
+                return cls(path, config, found, lock)
         except OSError as error:
             raise RunError(f"{path}: cannot be written to: {error}") from error
 
@@ -130,6 +147,31 @@ class RunFolder(Observer):
         wanted = configuration.load(source, overrides)
         refuse_changes(trained, wanted, str(source))
         self.config = wanted
+
+    def trained_on(self, checkpoint: Checkpoint | None) -> Inputs:
+        """What the run was given until ``checkpoint`` was written, or when it was begun."""
+        return inputs.read_inputs(checkpoint.path) if checkpoint else self.inputs
+
+    def take_up(
+        self,
+        checkpoint: Checkpoint | None,
+        found: Mapping[str, Input],
+        moved: Mapping[str, str],
+        *,
+        accept_changes: bool,
+    ) -> None:
+        """Go on with the inputs ``found``. ``rewind`` writes them down.
+
+        Raises:
+            InputError: they are not those of ``checkpoint``, and ``accept_changes`` is not set.
+        """
+        before = self.trained_on(checkpoint)
+        changes = differing_inputs(before, found, str(self.path), accept=accept_changes)
+        accepted = self.inputs.accepted
+        if changes:
+            step = checkpoint.state.step if checkpoint else 0
+            accepted = (*accepted, Acceptance(step=step, changes=tuple(changes)))
+        self.inputs = Inputs(folder=self.inputs.folder, moved=moved, found=found, accepted=accepted)
 
     def close(self) -> None:
         """Close the files and give the lock back."""
@@ -243,6 +285,7 @@ class RunFolder(Observer):
             def write(folder: Path) -> None:
                 policy_save(folder)
                 disk.write_text(folder / CONFIG, to_toml(self.config))
+                disk.write_text(folder / inputs.FILE, self.inputs.to_json())
 
             checkpoint = checkpoints.save(self.path / CHECKPOINTS, self._mark, write)
             self._prune(checkpoint)
@@ -265,6 +308,8 @@ class RunFolder(Observer):
         with self._writing("."):
             if to_toml(self.config) != (self.path / CONFIG).read_text(encoding="utf-8"):
                 disk.write_text(self.path / CONFIG, to_toml(self.config))
+            if self.inputs != inputs.read_inputs(self.path):
+                disk.write_text(self.path / inputs.FILE, self.inputs.to_json())
             self._cut(self._metrics, mark.metrics_bytes if mark else 0)
             self._cut(self._contexts, mark.contexts_bytes if mark else 0)
             self._answers.rewind(mark.answers_bytes if mark else 0)
@@ -281,7 +326,7 @@ class RunFolder(Observer):
     def _prune(self, current: Checkpoint) -> None:
         folder, best = self.path / CHECKPOINTS, None
         if self.config.log.keep_best:
-            rows = read_lines(self._metrics.path)
+            rows = read_lines(self._metrics.path, model=MetricsRow)
             best = best_step(rows, trained_context(self.config), checkpoints.steps(folder))
         checkpoints.prune(folder, current, self.config.log.keep, best)
 
@@ -298,12 +343,11 @@ class RunFolder(Observer):
         if self._events is not None:
             self._events.close()
             self._events = None
-        if (self.path / "events").exists():
-            shutil.rmtree(self.path / "events")
+        inside.remove(self.path / "events")
         if self.config.log.tensorboard and self._metrics.size + self._contexts.size:
-            for row in read_lines(self._metrics.path):
+            for row in read_lines(self._metrics.path, model=MetricsRow):
                 self._tensorboard().metrics(row)
-            for record in read_lines(self._contexts.path):
+            for record in read_lines(self._contexts.path, model=ContextRow):
                 self._tensorboard().context(record)
 
     def _record_context(
@@ -380,8 +424,77 @@ def _kept_only_on_success(lock: Lock) -> Iterator[Lock]:
         raise
 
 
+def folder_of(config: RunConfig, source: str) -> Path:
+    """The folder in which a run of this configuration stands: within ``log.folder``, and nowhere
+    else. Raises: InputError if its name is no name of a folder."""
+    name = config.run_name
+    if name.strip() in ("", ".", "..") or re.search(r"[/\\\x00]", name):
+        raise InputError(
+            f"{source}: name: expected the name of one folder, without separators; found {name!r}: "
+            "set log.folder to the folder that it is to stand in"
+        )
+    if len(name.encode("utf-8", "surrogatepass")) > _LONGEST_NAME:
+        raise InputError(
+            f"{source}: name: has {_LONGEST_NAME} bytes at most; found {name[:50]!r}...: set a "
+            "shorter one"
+        )
+    return config.log.folder / name
+
+
+def refuse_checkpoint(path: Path) -> None:
+    """Raises: InputError if ``path`` is a checkpoint, in which no run goes on."""
+    if checkpoints.is_checkpoint(path):
+        run = checkpoints.run_of(path)
+        remedy = (
+            f"`fastslow resume {run}` goes on with its run from the latest one"
+            if run
+            else "give the folder of its run"
+        )
+        raise InputError(
+            f"{path}: is a checkpoint, not a run: {remedy}. To begin another run with its "
+            'weights, set model = "..." to it'
+        )
+
+
+def differing_inputs(
+    before: Inputs, found: Mapping[str, Input], run: str, *, accept: bool
+) -> list[str]:
+    """One line for each input that is not what it was; of inputs that ``before`` does not hold
+    nothing is known.
+
+    Args:
+        before: what was recorded.
+        found: what there is now.
+        run: whose they are, for messages.
+        accept: whether that they differ is only warned of.
+
+    Raises:
+        InputError: some differ and are not accepted.
+    """
+    if not before.found:
+        log.warning("%s: its inputs were not recorded: changes of them are not noticed", run)
+        return []
+    changes = inputs.differences(before.found, found)
+    if changes and not accept:
+        raise InputError(
+            "\n".join(f"{run}: {change}" for change in changes)
+            + "\nThese inputs are not what the run was trained with. Put back what they were, say "
+            "with --set KEY=... where that is now, or give --accept-changes to go on with what "
+            "there is"
+        )
+    for change in changes:
+        log.warning("%s: goes on with another input: %s", run, change)
+    return changes
+
+
 def refuse_used(path: Path) -> None:
-    """Raises: InputError if ``path`` holds anything or is no folder."""
+    """Raises: InputError if ``path`` holds anything, is no folder, or stands within a run."""
+    for above in Path(os.path.realpath(path)).parents:
+        if checkpoints.is_checkpoint(above) or _is_run(above):
+            raise InputError(
+                f"{path}: stands within {above}, which is the folder of another run: set name or "
+                "log.folder to another one"
+            )
     try:
         found = {item.name for item in path.iterdir()} - _BEFORE_A_RUN
     except FileNotFoundError:
@@ -398,3 +511,8 @@ def refuse_used(path: Path) -> None:
             f"{path}: is not empty and holds no run, for there is no {CONFIG} in it: "
             "set name or log.folder to another one"
         )
+
+
+def _is_run(path: Path) -> bool:
+    files = (path / CONFIG, path / METRICS)
+    return os.path.isdir(path / CHECKPOINTS) and all(map(os.path.isfile, files))

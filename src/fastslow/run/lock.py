@@ -7,6 +7,10 @@ import os
 from pathlib import Path
 
 from fastslow.errors import InputError
+from fastslow.regular import open_regular
+
+_LONGEST_HOLDER = 32
+"""Bytes that are read of who holds a lock."""
 
 
 class Lock:
@@ -14,24 +18,24 @@ class Lock:
 
     Raises:
         InputError: another process holds it.
+        OSError: it is not a regular file, or cannot be made.
     """
 
     def __init__(self, folder: Path) -> None:
-        path = folder / "lock"
-        self._file = path.open("a+")
+        self._file = os.fdopen(open_regular(folder / "lock", os.O_RDWR | os.O_CREAT), "r+b")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._file.seek(0)
-            holder = self._file.read().strip()
+            holder = self._file.read(_LONGEST_HOLDER).decode("ascii", "replace").strip()
             self._file.close()
             raise InputError(
                 f"{folder}: another process{f' ({holder})' if holder else ''} is at work on this "
                 "run: wait until it ends, or stop it"
             ) from None
-        self._file.truncate(0)
-        self._file.write(f"pid {os.getpid()}")
-        self._file.flush()
+        if os.fstat(self._file.fileno()).st_nlink == 1:  # else it is another file's content too
+            self._file.truncate(0)
+            self._file.write(f"pid {os.getpid()}".encode("ascii"))
+            self._file.flush()
 
     def release(self) -> None:
         self._file.close()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastslow import config as configuration
 from fastslow.config import RunConfig
 from fastslow.errors import InputError
+from fastslow.places import given
+from fastslow.run import inside
+from fastslow.run.checkpoint import is_checkpoint
 from fastslow.run.jsonl import read_lines
 from fastslow.run.serial import context_from_json
+from fastslow.run.stored import ContextRow, MetricsRow
 from fastslow.types import Context
 
 Row = dict[str, Any]
@@ -110,21 +113,41 @@ def trained_context(config: RunConfig) -> str:
     return "best" if config.approach in ("fst", "fast") else "seed"
 
 
+def read_runs(paths: Iterable[Path]) -> tuple[list[RunRecord], list[str]]:
+    """Every run among some folders, and for each of the others one text that says why not.
+
+    Raises:
+        InputError: there is no run among them.
+    """
+    runs: list[RunRecord] = []
+    left_out: list[str] = []
+    for path in paths:
+        try:
+            runs.append(read_run(path))
+        except InputError as error:
+            left_out.append(str(error))
+    if not runs:
+        raise InputError("\n".join(left_out))
+    return runs, left_out
+
+
 def read_run(path: Path) -> RunRecord:
     """Read a run's folder, whether it is finished or not.
 
     Raises:
-        InputError: it is no run, or holds no metrics yet.
+        InputError: it is no run, holds no metrics yet, or what it holds was written by no run.
     """
-    if not (path / "config.toml").is_file():
-        raise InputError(f"{path}: is no run: there is no config.toml in it")
+    path = given(path)
+    config = inside.load_config(path)
+    if is_checkpoint(path):
+        raise InputError(f"{path}: is a checkpoint, not a run")
     try:
-        metrics = list(read_lines(path / "metrics.jsonl"))
-        contexts = list(read_lines(path / "contexts.jsonl"))
+        metrics = list(read_lines(path / "metrics.jsonl", model=MetricsRow))
+        contexts = list(read_lines(path / "contexts.jsonl", model=ContextRow))
     except FileNotFoundError:  # killed just after it began
         metrics = []
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
+    except OSError as error:
+        raise InputError(f"{error.filename or path}: cannot be read: {error}") from None
     if not metrics:
         raise InputError(f"{path}: nothing was measured yet")
-    return RunRecord(path, configuration.load(path / "config.toml"), metrics, contexts)
+    return RunRecord(path, config, metrics, contexts)

@@ -8,10 +8,14 @@ Read it with whatever reads parquet; all files of a run have the same columns::
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastslow.errors import InputError
+from fastslow.regular import open_regular
 from fastslow.run import disk
 from fastslow.run.observer import Phase
 from fastslow.run.text import well_formed
@@ -19,6 +23,10 @@ from fastslow.types import Failure, Problem, Rollout
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
+
+MAX_ROWS = 1_000_000
+"""Rollouts of one file, which is one step's, one fast phase's or one evaluation's."""
 
 COLUMNS = {
     "phase": "string",
@@ -55,7 +63,8 @@ def write_rollouts(
     path = _unused(folder, f"fast_c{cycle:04d}" if phase == "fast" else f"{phase}_{step:06d}")
     temporary = disk.partial(path)
     try:
-        pq.write_table(pa.Table.from_pylist(rows, _schema()), temporary, compression="zstd")
+        with disk.begin(path) as file:
+            pq.write_table(pa.Table.from_pylist(rows, _schema()), file, compression="zstd")
         disk.publish(path)
     except OSError:
         temporary.unlink(missing_ok=True)
@@ -67,14 +76,64 @@ def read_rollouts(path: Path) -> pa.Table:
     """All rollouts of a run, or those of one file, as one table with ``COLUMNS``.
 
     ``path`` is a run's folder or a parquet file in it. The files of a folder come in the order of
-    their names.
+    their names. Raises: InputError, as ``open_rollouts``.
     """
     import pyarrow as pa
+
+    files = rollout_files(path) if path.is_dir() else [path]
+    tables = []
+    for file in files:
+        with open_rollouts(file) as opened, reading(file):
+            tables.append(opened.read().select(list(COLUMNS)))
+    return pa.concat_tables(tables) if tables else _schema().empty_table()
+
+
+def rollout_files(run: Path) -> list[Path]:
+    """The files of a run's rollouts, in the order of their names."""
+    return sorted((run / "rollouts").glob("*.parquet"))
+
+
+@contextmanager
+def open_rollouts(path: Path) -> Iterator[pq.ParquetFile]:
+    """A file of rollouts, of which no more than the footer has been read.
+
+    Texts are read as the file has them: once each, however many rows share one.
+
+    Raises:
+        InputError: it is no regular file, no parquet, lacks a column or has one of another type, or
+            says that it holds more rows than one step samples.
+    """
     import pyarrow.parquet as pq
 
-    files = sorted((path / "rollouts").glob("*.parquet")) if path.is_dir() else [path]
-    tables = [pq.read_table(file, schema=_schema()) for file in files]
-    return pa.concat_tables(tables) if tables else _schema().empty_table()
+    with ExitStack() as stack:
+        with reading(path):
+            file = stack.enter_context(os.fdopen(open_regular(path), "rb"))
+            opened = stack.enter_context(pq.ParquetFile(file))
+            schema = opened.schema_arrow
+        for expected in _schema():
+            found = schema.field(expected.name).type if expected.name in schema.names else None
+            if found != expected.type:
+                raise InputError(
+                    f"{path}: the column {expected.name!r} is {found or 'missing'}; expected "
+                    f"{expected.type}. No run writes such a file: move it away"
+                )
+        if opened.metadata.num_rows > MAX_ROWS:
+            raise InputError(
+                f"{path}: says that it holds {opened.metadata.num_rows:,} rollouts; one step "
+                f"samples at most {MAX_ROWS:,}. No run writes such a file: move it away"
+            )
+        yield opened
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what parquet raises over a damaged file into an InputError that names it."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, MemoryError, pa.ArrowException) as error:
+        raise InputError(f"{path}: rollouts cannot be read: {error}") from None
 
 
 def _schema() -> pa.Schema:

@@ -10,12 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fastslow.config import SlowConfig
 from fastslow.engine.base import Against, Engine, PassScores, TokenSequence
 from fastslow.engine.head import TokenScores
+from fastslow.errors import InputError
+from fastslow.run.stored import OptimiserState, read_json
 from fastslow.slow.anomalies import (
     AT_SAMPLING,
     NOT_FINITE,
@@ -240,15 +243,16 @@ class Learner:
         (folder / "optimiser.json").write_text(json.dumps({"updates": self.updates}) + "\n")
 
     def load(self, folder: Path) -> None:
-        """Read what ``save`` wrote."""
-        self.updates = json.loads((folder / "optimiser.json").read_text())["updates"]
-        tensors = load_file(folder / "optimiser.safetensors")
+        """Read what ``save`` wrote. Raises: InputError if it is not of this model."""
+        updates = read_json(folder / "optimiser.json", OptimiserState).updates
+        tensors = self._read(folder / "optimiser.safetensors")
+        self.updates = updates
         state = self._optimiser.state_dict()
         # The optimiser counts its parameters in the order in which it was given them.
         state["state"] = {
             number: {
                 key: tensors[f"{name}.{key}"]
-                for key in ("step", "exp_avg", "exp_avg_sq")
+                for key in ("step", *_MOMENTS)
                 if f"{name}.{key}" in tensors
             }
             for number, name in enumerate(self._parameters)
@@ -256,6 +260,30 @@ class Learner:
         state["state"] = {number: entry for number, entry in state["state"].items() if entry}
         self._optimiser.load_state_dict(state)
         self._masters.restore({name: tensors[f"{name}.{MASTER}"] for name in self._masters.copies})
+
+    def _read(self, path: Path) -> dict[str, Tensor]:
+        """The optimiser's tensors. A fused kernel would read beyond one that is too small."""
+        try:
+            tensors = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{path}: cannot be read: {error}") from None
+        for name, parameter in self._masters.parameters.items():
+            needed = {MASTER} if name in self._masters.copies else set()
+            kept = {key for key in ("step", *_MOMENTS) if f"{name}.{key}" in tensors}
+            if kept:  # a parameter that was never updated has none of them
+                needed |= {"step", *_MOMENTS}
+            for key in needed:
+                tensor = tensors.get(f"{name}.{key}")
+                shape = () if key == "step" else tuple(parameter.shape)
+                if tensor is None or tuple(tensor.shape) != shape:
+                    found = "missing" if tensor is None else f"of shape {tuple(tensor.shape)}"
+                    raise InputError(f"{path}: {name}.{key} is {found}; expected shape {shape}")
+                if tensor.dtype != torch.float32 or not bool(tensor.isfinite().all()):
+                    raise InputError(f"{path}: {name}.{key} : expected finite float32 numbers")
+        return tensors
+
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class _TokenBatch:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console as Terminal
 
+from fastslow import terminal as exits
 from fastslow.errors import RunError
 from fastslow.interruption import InterruptedRunError
+from fastslow.run.inside import refuse_strange_entries
 from fastslow.run.lock import Lock
 from fastslow.run.record import Row
+from fastslow.streams import tolerant
 from fastslow.studies import STUDIES
 from fastslow.studies.cost import most_rollouts
 from fastslow.studies.evaluations import Kept, evaluate
@@ -136,6 +140,7 @@ def _at_work(prepared: Prepared) -> Iterator[None]:
     folder = prepared.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        refuse_strange_entries(folder)
         lock = Lock(folder)
         try:
             yield
@@ -151,4 +156,6 @@ def _at_work(prepared: Prepared) -> Iterator[None]:
 
 
 def _terminal(quiet: bool = False) -> Terminal:
-    return Terminal(markup=False, highlight=False, emoji=False, quiet=quiet)
+    out = tolerant(exits.raw(sys.stdout))
+    found: Terminal = exits.console(out, markup=False, highlight=False, emoji=False, quiet=quiet)
+    return found

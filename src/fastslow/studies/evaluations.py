@@ -16,6 +16,7 @@ from fastslow.run.observer import Observer
 from fastslow.run.observers import Fanout
 from fastslow.run.record import Row
 from fastslow.run.serial import dumps
+from fastslow.run.stored import EvaluationRow
 from fastslow.studies.plan import Evaluation
 
 
@@ -29,8 +30,8 @@ class Kept:
         """Raises: InputError if the file cannot be read."""
         self.path = path
         try:
-            self._rows = list(read_lines(path)) if path.exists() else []
-        except (OSError, ValueError) as error:
+            self._rows = list(read_lines(path, model=EvaluationRow)) if path.exists() else []
+        except OSError as error:
             raise InputError(f"{path}: cannot be read: {error}: remove it") from None
 
     def get(self, evaluation: Evaluation) -> list[Row]:
@@ -66,6 +67,7 @@ def evaluate(evaluation: Evaluation, console: bool) -> list[Row]:
             tasks=evaluation.tasks,
             base=evaluation.weights == "base",
             step=spec.config.total_steps,
+            trust=True,  # its configuration is the study's own
         )
     where = {
         "role": spec.role,

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fastslow import config as configuration
 from fastslow import training
 from fastslow.config import RunConfig
 from fastslow.errors import FastslowError, InputError
 from fastslow.interruption import InterruptedRunError
 from fastslow.run import checkpoint as checkpoints
 from fastslow.run.folder import CHECKPOINTS, CONFIG
+from fastslow.run.inside import load_config
 from fastslow.run.record import RunRecord, read_run
 from fastslow.run.timing import clock
 from fastslow.studies.cost import most_rollouts
@@ -117,7 +117,7 @@ def status(spec: RunSpec) -> Status:
     path = spec.path
     if not (path / CONFIG).is_file():
         return "to train"
-    _refuse_another(spec, configuration.load(path / CONFIG))
+    _refuse_another(spec, load_config(path))
     saved = checkpoints.latest(path / CHECKPOINTS, read=False)
     if saved is None or saved.state.step < spec.config.total_steps:
         return "unfinished"
@@ -149,7 +149,8 @@ def _complete(spec: RunSpec, before: Status, console: bool) -> None:
     if before == "to train":
         training.train(spec.resolved, console=console)
     elif before == "unfinished":
-        training.resume(spec.path, console=console)
+        # Its configuration is the study's (``status``), so what it names is the user's own choice.
+        training.resume(spec.path, console=console, trust=True)
 
 
 def _cost(left: Sequence[RunSpec], outcome: Outcome) -> str:

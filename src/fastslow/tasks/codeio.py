@@ -17,7 +17,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from fastslow.config import NonNegative, Positive, Section
-from fastslow.tasks.answers import excerpt, extract_answer, lesson, tagged
+from fastslow.grading.answers import excerpt, extract_answer, lesson, tagged
+from fastslow.places import PlaceOrName
 from fastslow.tasks.codeio_rows import BUNDLED, Example, Program, read_programs
 from fastslow.tasks.json_values import first_difference, read_value, write_value
 from fastslow.tasks.programs import Call, Returned, outcomes, refusal, refusal_of_generator
@@ -32,7 +33,7 @@ logger = logging.getLogger("fastslow.tasks")
 class CodeIOOptions(Section):
     """Options of the task "codeio"."""
 
-    source: str = BUNDLED
+    source: PlaceOrName = BUNDLED
     """"reasoning_gym" (its bundled rows), a hub id such as "hkust-nlp/CodeIO-PyEdu-Reasoning", or
     a local file or folder in one of the schemas."""
     rows: Positive = 20_000

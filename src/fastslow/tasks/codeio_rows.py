@@ -12,8 +12,8 @@ Three public schemas are read:
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from fastslow.errors import InputError
@@ -80,7 +80,7 @@ def read_programs(source: str, most: int) -> list[Program]:
 
 
 def _rows(source: str, most: int) -> list[dict[str, Any]]:
-    split = "train" if Path(source).expanduser().exists() else f"train[:{most}]"
+    split = "train" if os.path.exists(source) else f"train[:{most}]"
     return read_rows(source, [], hub_split=split)
 
 

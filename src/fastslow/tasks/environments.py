@@ -25,11 +25,11 @@ from pydantic import Field
 
 from fastslow.config import NonNegative, Positive, Section
 from fastslow.errors import InputError
-from fastslow.tasks.answers import excerpt, tagged
+from fastslow.grading.answers import excerpt, tagged
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.registry import register
 from fastslow.tasks.splits import Splits
-from fastslow.types import Problem, Split, Verdict
+from fastslow.types import Problem, ScoreError, Split, Verdict
 
 
 class EnvironmentOptions(Section):
@@ -42,8 +42,13 @@ class EnvironmentOptions(Section):
     system_prompt: Literal["question", "leave_out"] = "question"
     """Where the environment's own system prompt goes: above every question, or nowhere, for a
     context that says it better."""
+    partial: bool = False
+    """Whether a completion may score between 0 and 1: its reward over ``max_reward``. Left alone,
+    it scores 1 where its reward reaches ``max_reward``, and 0 elsewhere."""
     max_reward: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """The reward that counts as 1; None: the sum of the positive weights of its functions."""
+    """The reward that counts as 1; None: the sum of the positive weights of its functions. Then a
+    reward beyond it scores 0, since a function that gives more than its weight could outweigh the
+    one that says what is right."""
     train: Positive = 1024
     """Problems to train on, at most."""
     validation: Positive = 128
@@ -134,8 +139,13 @@ class VerifiersEnvironment(Task):
         reward = run(self._environment.score(row.data, completion))
         if not math.isfinite(reward.total):
             raise ValueError(f"the environment's reward is {reward.total}")
-        share = reward.total / self._best
-        score = min(max(round(share, 9), 0.0), 1.0)  # weights may add up to 0.9999999999999999
+        share = round(reward.total / self._best, 9)  # weights may add up to 0.9999999999999999
+        if share > 1.0 and self._options.max_reward is None:
+            raise ScoreError(
+                f"the environment's reward is {reward.total:g}, beyond the sum of its functions' "
+                f"weights, {self._best:g}: set task.max_reward to what a right answer gets"
+            )
+        score = min(max(share, 0.0), 1.0) if self._options.partial else float(share >= 1.0)
         return Verdict(score, _feedback(row, completion, reward, self._best))
 
     def demonstrate(self, problem: Problem) -> str | None:

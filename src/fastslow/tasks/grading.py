@@ -54,7 +54,7 @@ class Graders:
     that such a verifier started are killed.
 
     Not guarded against: a verifier that means harm. It has the rights of the run. Code that a model
-    wrote belongs in ``tasks.sandbox``.
+    wrote belongs in ``sandbox``.
 
     A task that another process cannot build, such as one defined in a notebook, is graded in this
     one, unguarded; a warning says so.

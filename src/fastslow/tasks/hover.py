@@ -26,8 +26,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from fastslow.errors import InputError
+from fastslow.grading.answers import excerpt, extract_answer, lesson, tagged
+from fastslow.places import PlaceOrName
 from fastslow.seeding import derive_seed
-from fastslow.tasks.answers import excerpt, extract_answer, lesson, tagged
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.registry import register
 from fastslow.tasks.sourced import SourceOptions, split_source
@@ -50,7 +51,7 @@ _MARKER = re.compile(r"(?:[-*\u2022]|\d{1,3}[.)])\s+")
 class HoverOptions(SourceOptions):
     """Options of the task "hover"."""
 
-    source: str = "hover-nlp/hover"
+    source: PlaceOrName = "hover-nlp/hover"
     variant: Literal["verify", "retrieve"] = "verify"
     hard: bool = False
     """Only claims of three and four hops."""

@@ -12,14 +12,15 @@ import math
 import re
 import warnings
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any
 
 LIMIT = 100_000
 """Characters of a text that is read, at most."""
 DEPTH = 64
 """Arrays and objects within one another, at most."""
-EXACT = 1e-9
-"""Error allowed where none is meant: floating-point arithmetic does not even hit whole numbers."""
+ROUNDING = Fraction(1, 10**9)
+"""Error allowed of any float against a float: arithmetic may end in 2.9999999999999996 for 3.0."""
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_]\w{0,39}", re.ASCII)
 
@@ -63,14 +64,21 @@ def write_value(value: Any, limit: int | None = None) -> str:
 def first_difference(expected: Any, found: Any, tolerance: float) -> str | None:
     """Where and how ``found`` first departs from ``expected``, or None if they are the same.
 
-    Strings, booleans and null are compared exactly, and a boolean is no number. A whole number
-    (3 and 3.0 alike) must be hit exactly, any other within ``tolerance``, relative to it. NaN
-    equals NaN. Objects are compared whatever the order of their keys.
+    Strings, booleans and null are compared exactly, and a boolean is no number. Numbers:
+
+    - A whole number is hit by that number only: 3.0 is 3, but 1.23e6 is not 1234567, 1e+23 is not
+      10**23, and 2.9999999999999996 is not 3.
+    - A float may be hit by another within ``ROUNDING``, and within ``ROUNDING`` relative to it if
+      it is below 1. So 2.9999999999999996 is 3.0.
+    - A float that is not whole may be hit by any number within ``tolerance``, relative to it.
+    - 0.0 equals -0.0, NaN equals NaN, and an infinity equals itself only.
+
+    Objects are compared whatever the order of their keys.
 
     Args:
         expected: the reference, in whose order the two are walked through.
         found: what is compared with it.
-        tolerance: relative error allowed of a number that is not whole.
+        tolerance: relative error allowed of a float that is not whole.
 
     Returns:
         A path and what stands there: "$.items[3].price: 4.0 expected, 4.5 found".
@@ -104,17 +112,20 @@ def _differences(expected: Any, found: Any, tolerance: float, path: str) -> Iter
 def _same(expected: Any, found: Any, tolerance: float) -> bool:
     if not (_is_number(expected) and _is_number(found)):
         return type(expected) is type(found) and bool(expected == found)
+    # Python compares an integer and a float by their exact values.
     if expected == found or (expected != expected and found != found):
         return True
-    if isinstance(expected, int) and isinstance(found, int):
+    if isinstance(expected, int) or not (_is_finite(expected) and _is_finite(found)):
         return False
-    is_whole = isinstance(expected, int) or expected.is_integer()
-    error = EXACT if is_whole else max(tolerance, EXACT)
-    try:
-        # A share of the expected number, but of 1 where that is 0.
-        return math.isclose(expected, found, rel_tol=0, abs_tol=error * abs(expected or 1.0))
-    except OverflowError:  # an integer beyond what a float holds, and unequal
-        return False
+    size = abs(Fraction(expected))
+    error = Fraction(0) if expected.is_integer() else Fraction(tolerance) * size
+    if isinstance(found, float):
+        error = max(error, ROUNDING * min(size or 1, 1))
+    return abs(Fraction(found) - Fraction(expected)) <= error
+
+
+def _is_finite(value: float) -> bool:
+    return isinstance(value, int) or math.isfinite(value)
 
 
 def _is_number(value: Any) -> bool:

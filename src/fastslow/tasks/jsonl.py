@@ -11,18 +11,21 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from fastslow.errors import InputError
-from fastslow.tasks.answers import (
+from fastslow.grading.answers import (
     choice_letter,
     excerpt,
     extract_answer,
     last_number,
     lesson,
+    only_number,
     tagged,
 )
+from fastslow.grading.notation import plain
+from fastslow.places import Place
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.registry import register
 from fastslow.tasks.sourced import CutOptions, cut_splits
-from fastslow.tasks.sources import json_lines
+from fastslow.tasks.sources import columns, json_lines
 from fastslow.types import Problem, Split, Verdict
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -31,10 +34,10 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 class JsonlOptions(CutOptions):
     """Options of the task "jsonl". Relative paths start at the working directory."""
 
-    path: Path
+    path: Place
     """The file to train on; validation and test are cut from it unless they have their own."""
-    validation_path: Path | None = None
-    test_path: Path | None = None
+    validation_path: Place | None = None
+    test_path: Place | None = None
     question: str = "question"
     """The key of the question in each line."""
     answer: str = "answer"
@@ -47,8 +50,8 @@ class JsonlOptions(CutOptions):
     solution: str | None = None
     """The key of a worked solution, which demonstrations show before the answer."""
     verifier: Literal["exact", "numeric", "choice"] = "exact"
-    """exact: the same text but for white space. numeric: the last number of the answer.
-    choice: the letter of a multiple choice."""
+    """exact: the same text, but for white space and the Unicode spelling of its characters.
+    numeric: the one number between the tags. choice: the letter of a multiple choice."""
     tolerance: Annotated[float, Field(ge=0)] = 1e-6
     """Of "numeric": the error allowed, relative to the reference but to no less than 1."""
 
@@ -104,8 +107,10 @@ class Jsonl(Task):
     def _problem(self, path: Path, line: int, row: dict[str, Any]) -> Problem:
         options, where = self._options, f"{path}: line {line}"
         question = _value(row, options.question, where)
-        if options.choices is not None:
-            choices = _choices(row, options.choices, where)
+        if not question.strip():
+            raise InputError(f"{where}: {options.question!r} is empty; expected a question")
+        choices = [] if options.choices is None else _choices(row, options.choices, where)
+        if choices:
             lines = (f"{letter}) {text}" for letter, text in zip(LETTERS, choices, strict=False))
             question = "\n".join([question, *lines])
         answer = _value(row, options.answer, where)
@@ -114,6 +119,11 @@ class Jsonl(Task):
             raise InputError(
                 f"{where}: {options.answer!r} is {excerpt(answer)}, in which the verifier "
                 f"{options.verifier!r} finds no answer. {_REMARKS[options.verifier]}"
+            )
+        if choices and options.verifier == "choice" and canonical not in LETTERS[: len(choices)]:
+            raise InputError(
+                f"{where}: {options.answer!r} is {excerpt(answer)}, which names no choice; "
+                f"the choices are {', '.join(LETTERS[: len(choices)])}"
             )
         return Problem(
             id=_value(row, options.id, where) if options.id else f"{self._labels[path]}:{line}",
@@ -142,10 +152,12 @@ def _label(path: Path, others: Sequence[Path]) -> str:
 def _value(row: dict[str, Any], key: str, where: str) -> str:
     """A text or a number of a row, as text."""
     if key not in row:
-        raise InputError(f"{where}: the key {key!r} is missing; the line has: {', '.join(row)}")
+        raise InputError(f"{where}: the key {key!r} is missing; the line has: {columns(row)}")
     value = row[key]
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise InputError(f"{where}: {key!r} is {value!r}; expected text or a number")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return str(value)
 
 
@@ -164,7 +176,7 @@ def _worked(reference: Reference) -> str:
 
 
 def _exact(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(plain(text).split())
 
 
 def _number(text: str) -> str:
@@ -177,7 +189,7 @@ def _letter(text: str) -> str:
 
 
 def _close(answer: str, reference: str, tolerance: float) -> bool:
-    found, expected = last_number(answer), Decimal(reference)
+    found, expected = only_number(answer), Decimal(reference)
     return found is not None and abs(found - expected) <= Decimal(tolerance) * max(
         abs(expected), Decimal(1)
     )
@@ -199,6 +211,6 @@ _VERIFIERS: dict[str, Callable[[str, str, float], bool]] = {
 
 _REMARKS = {
     "exact": "The answer must be the same text, but for white space.",
-    "numeric": "The last number between the tags is compared.",
+    "numeric": "Exactly one number must stand between the tags.",
     "choice": "One letter must stand between the tags.",
 }

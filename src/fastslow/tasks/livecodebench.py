@@ -21,7 +21,8 @@ from pydantic import Field
 
 from fastslow.config import Positive, Section
 from fastslow.errors import InputError
-from fastslow.tasks.answers import excerpt
+from fastslow.grading.answers import excerpt
+from fastslow.places import PlaceOrName
 from fastslow.tasks.json_values import read_value
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.registry import register
@@ -51,7 +52,7 @@ _COLUMNS = (
 class LiveCodeBenchOptions(Section):
     """Options of the task "livecodebench"."""
 
-    source: str = "lighteval/code_generation_lite"
+    source: PlaceOrName = "lighteval/code_generation_lite"
     """A hub id, or a local file or folder in its schema. The original's own repository holds a
     loading script, which is never run; this one holds the same rows as data."""
     release: str = "release_v6"

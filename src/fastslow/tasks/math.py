@@ -1,6 +1,6 @@
 """Mathematics with a final answer: GSM8K, Polaris-53K, MATH, olympiad sets, and sets of one's own.
 
-Answers are compared by ``tasks.equivalence``: what can be decided by reading is, the rest by
+Answers are compared by ``grading.equivalence``: what can be decided by reading is, the rest by
 math-verify.
 """
 
@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
 import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
 
 from fastslow.errors import InputError
-from fastslow.tasks.answers import Style, Which, excerpt, extract, formatted, last_number, lesson
-from fastslow.tasks.equivalence import is_number, mismatch
+from fastslow.grading.answers import Style, Which, excerpt, extract, formatted, last_number, lesson
+from fastslow.grading.equivalence import is_number, mismatch
+from fastslow.places import PlaceOrName
 from fastslow.tasks.math_sets import MATH_SETS, MathSet
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.registry import register
@@ -54,7 +55,7 @@ class MathOptions(SourceOptions):
 
     dataset: str | None = None
     """A set known by name (see ``tasks.math_sets``), which settles source and columns."""
-    source: str = ""
+    source: PlaceOrName = ""
     """Where the rows are; by default where ``dataset`` is on the hub. A file is read whole and cut
     into the splits, a folder may have files of their own for train and test."""
     answer: Literal["tags", "boxed", "number"] = "tags"
@@ -167,7 +168,7 @@ class Math(Task):
         """Validation and test: the source of its own that it has, if any, and its share if not."""
         options, known = self._options, self._set
         yield "validation", options.validation_source, options.validation
-        has_test = known.test is not None and not Path(known.source).is_file()
+        has_test = known.test is not None and not os.path.isfile(known.source)
         yield "test", options.test_source or (known.source if has_test else None), options.test
 
     def _read(self, source: str, split: str | None) -> list[_Row]:

@@ -24,17 +24,18 @@ from typing import Any
 
 from fastslow.models import cache_folder
 from fastslow.run import disk
+from fastslow.sandbox import Jail, Limits, Program, Sandbox
 from fastslow.tasks.json_values import read_value
-from fastslow.tasks.sandbox import Limits, run_python
 
 logger = logging.getLogger("fastslow.tasks")
 
-RUNS = 3
-"""Times that a program runs; the first is as it is, the others try to make it differ."""
+SALTS = ((0,), (1, 2))
+"""The runs of a call, in two processes in which objects lie at other addresses. The first runs the
+program as it is, the others try to make it differ."""
 SECONDS = 2.0
-"""Processor time of one call."""
+"""Processor time of one call, rounded up to whole seconds."""
 BATCH = 64
-"""Calls that share a sandbox, whose start costs more than most of them."""
+"""Calls that share the start of a sandbox and a file of the cache."""
 LINE_LIMIT = 1 << 20
 """Characters of arguments and output together, at most."""
 
@@ -107,54 +108,70 @@ def _cached(calls: Sequence[Call]) -> list[Returned | str]:
 
 def _cache_file(calls: Sequence[Call]) -> Path:
     """Named after all that what it holds depends on."""
-    content = json.dumps([_RUNNER, RUNS, SECONDS, sys.version_info[:2], [vars(c) for c in calls]])
+    content = json.dumps(
+        [_RUNNER_TEXT, SALTS, SECONDS, sys.version_info[:2], [vars(c) for c in calls]]
+    )
     digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:32]
     return cache_folder() / "programs" / f"{digest}.json"
 
 
 def _run(calls: Sequence[Call]) -> list[Returned | str]:
-    found = _run_once(calls, salt=0)
-    for salt in range(1, RUNS):
-        # The other way round, so that what one program leaves behind for the next shows too.
-        good = [index for index, one in enumerate(found) if isinstance(one, Returned)][::-1]
-        again = _run_once([calls[index] for index in good], salt)
+    first, *others = SALTS
+    found = _run_all(calls, first)
+    for salts in others:
+        good = [index for index, one in enumerate(found) if isinstance(one, Returned)]
+        again = _run_all([calls[index] for index in good], salts)
         for index, other in zip(good, again, strict=True):
             if other != found[index]:
                 found[index] = "differs from run to run"
     return found
 
 
-def _run_once(calls: Sequence[Call], salt: int) -> list[Returned | str]:
-    """What came of each call in one run of all of them. It goes on behind a call that ends it."""
-    found: list[Returned | str] = []
-    while rest := calls[len(found) :]:
-        jobs = {"seconds": SECONDS, "salt": salt, "jobs": [_job(call) for call in rest]}
-        result = run_python(_RUNNER, files={"jobs.json": json.dumps(jobs)}, limits=_limits(rest))
-        lines = result.stdout.splitlines()[: len(rest)]
-        found += [_outcome(line) for line in lines]
-        if len(lines) < len(rest):
-            logger.debug("a program ended the sandbox: %s", result.reason or result.stderr[-500:])
-            found.append("time limit" if result.timed_out else "crash")
-    return found
+def _run_all(calls: Sequence[Call], salts: Sequence[int]) -> list[Returned | str]:
+    """What came of each call, the same with each salt."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for index, call in enumerate(calls):
+        groups.setdefault(_libraries(call), []).append(index)
+    found: dict[int, Returned | str] = {}
+    for libraries, indices in groups.items():
+        with Jail(preload=[*_PRELOAD, *libraries]) as jail:
+            found |= {index: _run_call(jail, calls[index], salts) for index in indices}
+    return [found[index] for index in range(len(calls))]
 
 
-def _limits(calls: Sequence[Call]) -> Limits:
-    return Limits(
-        seconds=60 + 2 * SECONDS * len(calls),
-        cpu_seconds=30 + SECONDS * len(calls),
-        memory_bytes=2 << 30,
-        output_bytes=LINE_LIMIT * len(calls),
-        file_bytes=1 << 27,
-    )
+def _libraries(call: Call) -> tuple[str, ...]:
+    """Large libraries that a call uses. Their import is not in its time, but slows each fork."""
+    text = call.code + call.generator
+    return tuple(name for name in ("numpy.random", "sympy") if name.partition(".")[0] in text)
 
 
-def _job(call: Call) -> dict[str, Any]:
+def _run_call(sandbox: Sandbox, call: Call, salts: Sequence[int]) -> Returned | str:
     how = (
         {"generator": call.generator, "seed": call.seed}
         if call.arguments is None
         else {"arguments": call.arguments}
     )
-    return {"code": call.code, "entry": call.entry, **how}
+    job = {"code": call.code, "entry": call.entry, "salts": salts, **how}
+    result = sandbox.run(Program(_RUNNER, stdin=json.dumps(job)), _limits(len(salts)))
+    if result.timed_out:
+        return "time limit"
+    if result.returncode != 0:
+        logger.debug("a program crashed: %s", result.reason or result.stderr[-500:])
+        return "crash"
+    found = [_outcome(line) for line in result.stdout.splitlines()]
+    if len(found) != len(salts):
+        return "crash"  # the program ended the process by itself
+    return found[0] if all(one == found[0] for one in found) else "differs from run to run"
+
+
+def _limits(runs: int) -> Limits:
+    return Limits(
+        seconds=runs * (5 * SECONDS + 5),  # the clock goes on while other processes work
+        cpu_seconds=runs * SECONDS,
+        memory_bytes=2 << 30,
+        output_bytes=runs * (LINE_LIMIT + 1),
+        file_bytes=0,
+    )
 
 
 def _outcome(line: str) -> Returned | str:
@@ -170,7 +187,10 @@ def _outcome(line: str) -> Returned | str:
     return "arguments are no object"
 
 
-_RUNNER = Path(__file__).with_name("program_runner.py").read_text(encoding="utf-8")
+_RUNNER_TEXT = Path(__file__).with_name("program_runner.py").read_text(encoding="utf-8")
+_RUNNER = compile(_RUNNER_TEXT, "program_runner.py", "exec")
+_PRELOAD = ("ast", "collections", "contextlib", "json", "math", "random", "re", "typing")
+"""What the runner imports, and most programs."""
 
 
 def refusal(code: str) -> str | None:

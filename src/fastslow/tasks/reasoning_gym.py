@@ -1,4 +1,8 @@
-"""Any dataset of reasoning-gym, graded by its own scorer on what stands between the answer tags."""
+"""The datasets of reasoning-gym, graded on what stands between the answer tags.
+
+A dataset is graded by its own scorer, or by one of ours where its own gives full marks to wrong
+answers (``tasks.scorers``). Which are, and which are refused, stands in docs/scorers.md.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +22,10 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from fastslow.config import NonNegative, Positive, Section
 from fastslow.errors import InputError
-from fastslow.tasks.answers import excerpt, extract_answer, lesson, tagged
+from fastslow.grading.answers import excerpt, extract_answer, lesson, tagged
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.registry import register
+from fastslow.tasks.scorers import SCORERS, is_right
 from fastslow.tasks.screen import EVALUATORS, SCREENS
 from fastslow.tasks.splits import Splits
 from fastslow.types import Problem, Split, Verdict
@@ -46,17 +51,34 @@ _REFUSED = {
         "the scorers of its parts would be shown answers unscreened: give every part a task of its "
         "own, and mix them as [[stages.mix]] does"
     ),
+    "propositional_logic": (
+        "a premise, copied, is a right conclusion of it, so no scorer can ask for more: take "
+        '"knights_knaves", "self_reference" or "zebra_puzzles", which have one answer'
+    ),
 }
-"""Datasets that would run what nobody has read, each with the reason and what to take instead."""
+"""Datasets that would run what nobody has read, or cannot be scored, each with the reason and what
+to take instead."""
+
+_BALANCED: dict[str, dict[str, Any]] = {
+    "string_insertion": {"min_string_length": 80, "max_string_length": 120},
+    "syllogism": {"invalid_ratio": 0.5},
+}
+"""Parameters for datasets whose own defaults make one thoughtless answer right too often: 95 % of
+short strings stay as they are, 69 % of the conclusions follow. With these, about half do."""
 
 
 class ReasoningGymOptions(Section):
     """Options of the task "reasoning_gym"."""
 
     dataset: str
-    """Any dataset of reasoning-gym but "codeio" and "composite", by its name there."""
+    """A dataset of reasoning-gym by its name there; docs/scorers.md lists them."""
     params: dict[str, Any] = Field(default_factory=dict)
-    """The dataset's own parameters, except ``size`` and ``seed``."""
+    """The dataset's own parameters, except ``size`` and ``seed``. Left alone, those that decide how
+    often "Yes", or the unchanged input, is right are balanced in "syllogism" and
+    "string_insertion"."""
+    partial: bool = False
+    """Whether an answer may score between 0 and 1, by the dataset's own rules. Many of these pay
+    half for nothing. Datasets with a scorer of ours never give partial credit."""
     train: Positive = 1024
     validation: Positive = 128
     test: NonNegative = 128
@@ -66,7 +88,7 @@ class ReasoningGymOptions(Section):
 
 @register("reasoning_gym", ReasoningGymOptions)
 class ReasoningGym(Task):
-    """Any dataset of reasoning-gym with its own parameters and its own scorer."""
+    """Nearly any dataset of reasoning-gym, with its own parameters and a scorer that was tried."""
 
     def __init__(self, options: ReasoningGymOptions) -> None:
         from reasoning_gym.factory import DATASETS
@@ -86,6 +108,7 @@ class ReasoningGym(Task):
         self._config = _dataset_config(name, config_class, options, size=self._draws)
         self._dataset = _build(name, dataset_class, self._config)
         self._dataset_name = name
+        self._partial = options.partial
         stream = self._generate()
         self._splits = Splits(
             {"train": stream, "validation": stream, "test": stream},
@@ -97,6 +120,7 @@ class ReasoningGym(Task):
         # The dataset itself may hold functions, and has problems that grading does not need.
         return {
             "_dataset_name": self._dataset_name,
+            "_partial": self._partial,
             "_config": dataclasses.replace(self._config, size=1),
         }
 
@@ -130,14 +154,25 @@ class ReasoningGym(Task):
         """The dataset's own score of an answer, within [0, 1], and a remark on it."""
         if len(answer) > LIMIT:
             return 0.0, f"The answer is longer than {LIMIT} characters and was not read."
+        if self._dataset_name in SCORERS:
+            if is_right(self._dataset_name, answer, entry):
+                return 1.0, "It is right."
+            return 0.0, "It is wrong, or not in the form asked for."
         screen = SCREENS.get(self._dataset_name)
         if screen is not None and not screen(answer):
-            return 0.0, "The answer is no plain expression of the kind that was asked for."
+            return (
+                0.0,
+                "The answer is not in the form asked for, and nothing but that form is read.",
+            )
         score = _safe_score(self._dataset, answer, entry)
-        if score != score:
+        if math.isnan(score):
             return 0.0, "The scorer could not read the answer: it is not in the form asked for."
-        score = min(max(score, 0.0), 1.0)
-        return score, f"It scores {score:.2f} of 1."
+        if not 0.0 <= score <= 1.0:
+            return 0.0, f"The scorer gave it {score:.2f}, which is no score between 0 and 1."
+        remark = f"It scores {score:.2f} of 1."
+        if score == 1.0 or self._partial:
+            return score, remark
+        return 0.0, f"{remark} Nothing below 1 counts."
 
     def _generate(self) -> Iterator[Problem]:
         for index in range(self._draws):
@@ -171,6 +206,8 @@ def _refuse_unsafe(name: str, dataset_class: type) -> None:
     unscreened, as a newer version may bring one."""
     if name in _REFUSED:
         raise InputError(f"task.dataset: {name!r} of reasoning-gym is refused: {_REFUSED[name]}")
+    if name in SCORERS:
+        return  # its own scorer is shown nothing
     names = set(dataset_class.score_answer.__code__.co_names)  # type: ignore[attr-defined]
     if name not in SCREENS and (found := sorted(names & EVALUATORS)):
         raise InputError(
@@ -198,10 +235,14 @@ def _dataset_config(name: str, config_class: type, options: ReasoningGymOptions,
                 f"task.params.{key}: the dataset {name!r} has no such parameter; {hint}"
                 f"Allowed: {_describe(allowed.values())}"
             )
+    balanced = _BALANCED.get(name, {})
+    params = (
+        options.params if balanced.keys() & options.params.keys() else balanced | options.params
+    )
     try:
         # Checks the types, which a dataclass does not, and makes tuples of TOML's arrays.
         return TypeAdapter(config_class).validate_python(
-            {**options.params, "seed": options.data_seed, "size": size}
+            {**params, "seed": options.data_seed, "size": size}
         )
     except ValidationError as error:
         item = error.errors()[0]

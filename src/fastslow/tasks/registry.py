@@ -3,7 +3,7 @@
 A task of one's own::
 
     from fastslow.tasks import Problem, Task, Verdict, register
-    from fastslow.tasks.answers import extract_answer, tagged
+    from fastslow.grading.answers import extract_answer, tagged
 
     @register("squares")
     class Squares(Task):
@@ -40,6 +40,8 @@ from typing import TypeVar
 
 from fastslow.config import Section, TaskConfig, validate
 from fastslow.errors import FastslowError, InputError
+from fastslow.places import is_place
+from fastslow.tasks.beside import files_of, importing_beside
 from fastslow.tasks.protocol import Task
 
 _BUILT_IN = {
@@ -123,6 +125,48 @@ def create(config: TaskConfig, seed: int, source: str) -> Task:
         raise InputError(f"{source}: {error}") from error
 
 
+def places(config: TaskConfig, source: str) -> dict[str, str]:
+    """The options of a task that name a file or folder, or may do so, with their values.
+
+    Raises: InputError, as ``create``.
+    """
+    entry = _find(config.name, source)
+    options = validate(entry.options, config.options, source, prefix="task")
+    values = {
+        name: getattr(options, name)
+        for name, field in entry.options.model_fields.items()
+        if is_place(field.annotation, field.metadata)
+    }
+    return {name: str(v) for name, v in values.items() if isinstance(v, (str, Path)) and v}
+
+
+def code(config: TaskConfig, source: str) -> dict[str, Path | bytes]:
+    """The code of a task that does not come with fastslow: its file, called "", and those that it
+    imports from beside it, called by their paths from its folder. Of a class that a program or a
+    notebook registered it is the class's own text, as far as Python knows it.
+
+    Raises: InputError, as ``create``.
+    """
+    entry = _find(config.name, source)
+    if config.name in _BUILT_IN:
+        return {}
+    where, separator, _ = config.name.rpartition(":")
+    if not separator:
+        try:
+            return {"": inspect.getsource(entry.task).encode("utf-8", "surrogatepass")}
+        except (OSError, TypeError):
+            return {}
+    file = Path(inspect.getfile(sys.modules[entry.task.__module__]))
+    if where.endswith(".py"):
+        path = Path(where).expanduser().resolve()
+        folder, files = path.parent, files_of(path)
+    else:
+        top = where.partition(".")[0]
+        folder = file.parents[where.count(".") + (file.name == "__init__.py")]
+        files = files_of(file, folder, top)
+    return {"": files[0], **{str(one.relative_to(folder)): one for one in files[1:]}}
+
+
 def available() -> list[tuple[str, str, type[Section]]]:
     """Name, first line of the documentation and options of every task, sorted by name."""
     for module in _BUILT_IN.values():
@@ -186,8 +230,9 @@ def loaded_files() -> tuple[str, ...]:
 
 
 def load_file(path: Path) -> ModuleType:
-    """The module in a file, executed once per process, so that its classes stay the same."""
-    path = path.resolve()
+    """The module in a file, executed once per process, so that its classes stay the same. It may
+    import modules that stand beside it."""
+    path = path.expanduser().resolve()
     name = f"{_PREFIX}{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]
@@ -197,7 +242,8 @@ def load_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with importing_beside(path):
+            spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise

@@ -13,15 +13,16 @@ explains the format of answers, is left out: that is for the context to say.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any, Literal
 
 from fastslow.errors import InputError
-from fastslow.tasks.answers import choice_letter, excerpt, extract_answer, lesson, tagged
+from fastslow.grading.answers import choice_letter, excerpt, extract_answer, lesson, tagged
+from fastslow.places import PlaceOrName
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.registry import register
 from fastslow.tasks.sourced import SourceOptions, split_source
@@ -34,7 +35,7 @@ _CHOICE = re.compile(r"^([A-Z]): ?", re.MULTILINE)
 class SciKnowEvalOptions(SourceOptions):
     """Options of the tasks "physics", "chemistry", "biology" and "materials"."""
 
-    source: str = "hicai-zju/SciKnowEval"
+    source: PlaceOrName = "hicai-zju/SciKnowEval"
     level: Literal["L1", "L2", "L3", "L4", "L5"] | None = "L3"
     """Of rows in the hub's schema, those of this level; None: of any."""
 
@@ -71,7 +72,7 @@ class SciKnowEval(Task):
 
     def _read(self, source: str, split: Split) -> list[Problem]:
         # On the hub, all of the data set is one split of this name.
-        rows = read_rows(source, [], hub_split=split if Path(source).exists() else "test")
+        rows = read_rows(source, [], hub_split=split if os.path.exists(source) else "test")
         problems = []
         for number, row in enumerate(rows, start=1):
             if self._wanted(row):

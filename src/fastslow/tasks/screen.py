@@ -3,11 +3,15 @@
 Some scorers of reasoning-gym hand the answer to Python's ``eval``, or to sympy's ``parse_expr``,
 which evaluates too. What a model wrote must never be run, so the answer is parsed here first, which
 runs nothing, and only text whose every node is on the list below goes on.
+
+Others pick out of the answer what they can use, and skip the rest: "L U or 7" counts as "L U". They
+are shown an answer only if all of it has the form that the question asks for.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 import warnings
 from collections.abc import Callable
 
@@ -22,6 +26,10 @@ _FUNCTIONS = frozenset(
     {"sin", "cos", "tan", "cot", "sec", "csc", "asin", "acos", "atan", "exp", "log", "ln", "sqrt"}
     | {"sinh", "cosh", "tanh", "asinh", "acosh", "atanh"}
 )
+_PAIR = re.compile("[A-Z] ?= ?[0-9]")
+_POURING = '"(?:(?:fill|empty) [A-Z]|pour [A-Z]->[A-Z])"'
+_TURN = "[A-Za-z]w?'?[1-3]?"
+_DISK = "Move disk [0-9]+ from Peg [0-9]+ to Peg [0-9]+"
 _LIMIT = 2000
 """Characters of an expression. More is no answer, and deep nesting would exhaust the parser."""
 
@@ -40,7 +48,7 @@ def is_literal_or_no_python(text: str) -> bool:
 def is_arithmetic(text: str) -> bool:
     """Whether ``parse_expr(text)`` can only do arithmetic with numbers, symbols of one letter and
     elementary functions. How long that takes is not bounded here."""
-    if len(text) > _LIMIT or not text.isascii():
+    if len(text) > _LIMIT or not text.isascii() or "#" in text:  # a comment is dropped unread
         return False
     try:
         tree = _parse(text)
@@ -52,6 +60,24 @@ def is_arithmetic(text: str) -> bool:
 def has_no_nan(text: str) -> bool:
     """Whether no number in ``text`` can be read as "not a number", which compares as a hit."""
     return "nan" not in text.lower()
+
+
+def has_no_header(text: str) -> bool:
+    """Whether no line of a grid is its header, of which anything may be made."""
+    return "Shape:" not in text
+
+
+def maps_each_letter_once(text: str) -> bool:
+    """Whether ``text`` is "A=1,B=2,C=3", and gives no letter two digits."""
+    pairs = [pair.strip() for pair in text.split(",")]
+    letters = {pair[:1] for pair in pairs}
+    return len(letters) == len(pairs) and all(_PAIR.fullmatch(pair) for pair in pairs)
+
+
+def _has_form(pattern: str) -> Callable[[str], bool]:
+    """Whether all of a text matches a pattern, which takes time linear in the text."""
+    compiled = re.compile(pattern)
+    return lambda text: compiled.fullmatch(text) is not None
 
 
 def _is_word(node: ast.AST) -> bool:
@@ -82,17 +108,27 @@ def _parse(text: str) -> ast.Expression:
 SCREENS: dict[str, Callable[[str], bool]] = {
     "binary_matrix": is_literal_or_no_python,
     "n_queens": is_literal_or_no_python,
-    "number_sorting": is_literal_or_no_python,
     "spiral_matrix": is_literal_or_no_python,
     "string_insertion": is_literal_or_no_python,
     "complex_arithmetic": has_no_nan,
-    "countdown": is_arithmetic,
     "intermediate_integration": is_arithmetic,
-    "polynomial_multiplication": is_arithmetic,
-    "puzzle24": is_arithmetic,
     "simple_integration": is_arithmetic,
+    "arc_agi": has_no_header,
+    "rearc": has_no_header,
+    "cryptarithm": maps_each_letter_once,
+    "fraction_simplification": _has_form(
+        r"\$?(?:[0-9]+ ?/ ?[0-9]+|\\d?frac ?\{ ?[0-9]+ ?\} ?\{ ?[0-9]+ ?\})\$?"
+    ),
+    "jugs": _has_form(rf"\[\s*{_POURING}(?:\s*,\s*{_POURING})*\s*\]"),
+    "kakurasu": _has_form(r"[01](?:\s*[01])*"),
+    "prime_factorization": _has_form(r"[0-9]+(?:\s*\u00d7\s*[0-9]+)*"),
+    "quantum_lock": _has_form(r"[A-C](?:\s*(?:\u2192|->|,)\s*[A-C])*"),
+    "rubiks_cube": _has_form(rf"{_TURN}(?:\s+{_TURN})*"),
+    "sokoban": _has_form("[LRUD]+"),
+    "tower_of_hanoi": _has_form(rf"{_DISK}(?: *\n\s*{_DISK})*"),
 }
-"""The datasets of reasoning-gym whose scorers need it, and what these may be shown."""
+"""The datasets of reasoning-gym whose scorers need it, and what these may be shown. Datasets with a
+scorer of ours (``tasks.scorers``) need none."""
 
 EVALUATORS = frozenset({"eval", "exec", "compile", "literal_eval", "parse_expr", "sympify"})
 """Names that give a scorer away that evaluates."""

@@ -15,14 +15,15 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from fastslow.tasks.answers import excerpt, extract_answer
+from fastslow.grading.answers import excerpt, extract_answer
+from fastslow.sandbox import Jail, Limits, Outcome, Program, Sandbox
 from fastslow.tasks.json_values import first_difference, read_value
-from fastslow.tasks.sandbox import Limits, SandboxResult, run_python
 
 MEMORY = 2**30
 """Bytes of address space of one program."""
 TOLERANCE = Decimal("1e-6")
-"""Error allowed of a number that is printed with a fraction, relative to it."""
+"""Error allowed of a number that is expected with a decimal point: relative to it, but absolute if
+it is whole, so that none of its digits can be left out."""
 RETURN_TOLERANCE = 1e-5
 """The same of one that is returned, as the site whose problems ask for a function allows."""
 OUTPUT_LIMIT = 2**26
@@ -30,7 +31,13 @@ OUTPUT_LIMIT = 2**26
 
 _NUMBER = re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?")
 _PYTHON = frozenset({"", "py", "python", "python3"})
-_RUNNER = Path(__file__).with_name("solution_runner.py").read_text(encoding="utf-8")
+_RUNNER_FILE = Path(__file__).with_name("solution_runner.py")
+_RUNNER = compile(_RUNNER_FILE.read_text(encoding="utf-8"), "main.py", "exec")
+_PRELOAD = (
+    "bisect", "collections", "copy", "datetime", "decimal", "fractions", "functools", "heapq",
+    "itertools", "json", "math", "operator", "random", "re", "string", "typing",
+)  # fmt: skip
+"""Modules that every solution has at hand, so that each test need not import them anew."""
 
 
 @dataclass(frozen=True)
@@ -81,33 +88,34 @@ def first_failure(
         InputError: this machine cannot isolate what it runs.
     """
     deadline = time.monotonic() + total_seconds
-    for number, test in enumerate(tests, start=1):
-        mistake = _mistake(program, test, function, seconds)
-        if mistake is None and time.monotonic() > deadline:
-            mistake = f"all tests up to this one took more than {total_seconds:g} seconds"
-        if mistake is not None:
-            return (
-                f"It fails test {number} of {len(tests)}: {mistake}\n"
-                f"Input: {excerpt(test.input, 500)}\nExpected output: {excerpt(test.output, 500)}"
-            )
+    with Jail(preload=_PRELOAD) as jail:
+        for number, test in enumerate(tests, start=1):
+            mistake = _mistake(jail, program, test, function, seconds)
+            if mistake is None and time.monotonic() > deadline:
+                mistake = f"all tests up to this one took more than {total_seconds:g} seconds"
+            if mistake is not None:
+                return (
+                    f"It fails test {number} of {len(tests)}: {mistake}\n"
+                    f"Input: {excerpt(test.input, 500)}\n"
+                    f"Expected output: {excerpt(test.output, 500)}"
+                )
     return None
 
 
-def _mistake(program: str, test: Test, function: str | None, seconds: float) -> str | None:
+def _mistake(
+    sandbox: Sandbox, program: str, test: Test, function: str | None, seconds: float
+) -> str | None:
     files = {"solution.py": program}
     if function is not None:
         call = {"function": function, "arguments": arguments_of(test)}
         files["call.json"] = json.dumps(call)
-    result = run_python(
-        _RUNNER,
-        stdin=test.input if function is None else "",
-        files=files,
-        limits=Limits(
+    result = sandbox.run(
+        Program(_RUNNER, test.input if function is None else "", files),
+        Limits(
             seconds=2 * seconds + 5,  # the clock goes on while other processes work
             cpu_seconds=seconds,
             memory_bytes=MEMORY,
             output_bytes=2 * len(test.output.encode()) + 2**16,
-            file_bytes=2**24 + sum(len(text.encode()) for text in files.values()),
         ),
     )
     if result.timed_out:
@@ -123,7 +131,7 @@ def _mistake(program: str, test: Test, function: str | None, seconds: float) -> 
     return f"{difference}\nIts output: {excerpt(result.stdout, 500)}"
 
 
-def _crash(result: SandboxResult) -> str:
+def _crash(result: Outcome) -> str:
     """How a program ended that did not come to its end: the limit it broke, or its last error."""
     if result.reason is not None:
         return f"{result.reason}."
@@ -154,8 +162,8 @@ def first_wrong_line(expected: str, printed: str) -> str | None:
     """Where printed output first departs from what is expected, or None if it does not.
 
     Lines are compared word by word, without white space at either end of the output. Numbers are
-    compared by value: whole ones exactly, those that are expected with a fraction within
-    ``TOLERANCE``.
+    compared by value: those that are expected with a decimal point within ``TOLERANCE``, others
+    exactly.
     """
     wanted, found = expected.strip().split("\n"), printed.strip().split("\n")
     for number, (one, other) in enumerate(zip(wanted, found, strict=False), start=1):
@@ -176,7 +184,10 @@ def _same_word(expected: str, found: str) -> bool:
         wanted, number = Decimal(expected), Decimal(found)
         if wanted == number:
             return True
-        return "." in expected and abs(number - wanted) <= TOLERANCE * abs(wanted)
+        size = abs(wanted)
+        if wanted == wanted.to_integral_value():
+            size = min(size, Decimal(1))
+        return "." in expected and abs(number - wanted) <= TOLERANCE * size
     except ArithmeticError:  # beyond what can be computed with
         return False
 

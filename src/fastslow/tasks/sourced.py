@@ -9,6 +9,7 @@ from typing import Annotated, TypeVar
 from pydantic import AfterValidator, Field
 
 from fastslow.config import NonNegative, Positive, Section
+from fastslow.places import PlaceOrName
 from fastslow.tasks.contract import Ids
 from fastslow.tasks.splits import Splits
 from fastslow.types import Problem, Split
@@ -41,10 +42,10 @@ class SourceOptions(CutOptions):
     """Options of every task on a data set. A source is a file, a folder or the id of a data set on
     the hub (see ``tasks.sources``); relative paths start at the working directory."""
 
-    source: str
+    source: PlaceOrName
     """What to train on; validation and test are cut from it unless they have their own."""
-    validation_source: str | None = None
-    test_source: str | None = None
+    validation_source: PlaceOrName | None = None
+    test_source: PlaceOrName | None = None
 
 
 Source = TypeVar("Source")

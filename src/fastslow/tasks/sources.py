@@ -11,13 +11,27 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from fastslow.errors import InputError
-from fastslow.tasks.answers import excerpt
+from fastslow.grading.answers import excerpt
+from fastslow.places import given
+from fastslow.regular import open_regular, read_text
+from fastslow.terminal import name as shown_name
+
+MAX_LINE = 2**26
+"""Characters of a line, at most."""
+MAX_ROWS = 10_000_000
+"""Lines or rows of a file, at most."""
+MAX_COLUMNS = 1000
+_BATCH = 256
+"""Rows of a Parquet file that are in memory at a time."""
+MAX_TOTAL = 2**32
+"""Bytes of a Parquet file's values in memory, or of a JSON file, at most."""
 
 Row = dict[str, Any]
 
@@ -56,7 +70,7 @@ def read_rows(
         missing = [column for column in required if column not in row]
         if missing:
             names = ", ".join(map(repr, missing))
-            raise InputError(f"{where}: no column {names}; it has: {', '.join(map(str, row))}")
+            raise InputError(f"{where}: no column {names}; it has: {columns(row)}")
         rows.append(row)
     if not rows:
         raise InputError(f"{source}: holds no rows; expected at least one with: {_list(required)}")
@@ -75,11 +89,20 @@ def json_lines(path: Path) -> Iterator[tuple[int, Row]]:
             yield number, _object(_json(line, where), where)
 
 
+def data_files(path: Path) -> dict[str, Path]:
+    """The files of a source: a file, called "", or those of a folder that can be read, by their
+    paths from there; none of one that is not here."""
+    if os.path.isfile(path):
+        return {"": path}
+    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in _READERS)
+    return {str(file.relative_to(path)): file for file in found if os.path.isfile(file)}
+
+
 def _locate(source: str, config: str | None, split: str) -> Iterator[tuple[str, Row]]:
-    path = Path(source).expanduser()
-    if path.is_dir():
+    path = given(source)
+    if os.path.isdir(path):
         files = _split_files(path, config, split)
-    elif path.exists() or path.suffix.lower() in _READERS or not _HUB_ID.fullmatch(source):
+    elif os.path.exists(path) or path.suffix.lower() in _READERS or not _HUB_ID.fullmatch(source):
         files = [path]
     else:
         return _hub_rows(source, config, split)
@@ -116,7 +139,7 @@ def _is_of(file: Path, names: Iterable[str]) -> bool:
 
 
 def _file_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(
             f"{path}: there is no such file or folder ({path.absolute()}), and it is no id of a "
             "data set on the hub, as in owner/name"
@@ -134,7 +157,7 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[str, Row]]:
 
 
 def _json_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    items = _json("".join(_lines(path)), str(path))
+    items = _json(_text(path), str(path))
     if not isinstance(items, list):
         raise InputError(f"{path}: expected a list of objects; found {_shown(items)}")
     for number, item in enumerate(items, start=1):
@@ -160,10 +183,24 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
     import pyarrow.parquet as pq
 
     try:
-        rows = pq.ParquetFile(path).read().to_pylist()
+        with os.fdopen(open_regular(path, follow=True), "rb") as opened:
+            file = pq.ParquetFile(opened)
+            count, width = file.metadata.num_rows, len(file.schema_arrow.names)
+            if count > MAX_ROWS or width > MAX_COLUMNS:
+                raise InputError(
+                    f"{path}: says that it holds {count:,} rows of {width:,} columns; at most "
+                    f"{MAX_ROWS:,} rows of {MAX_COLUMNS:,} are read"
+                )
+            number = total = 0
+            for batch in file.iter_batches(_BATCH):
+                total += batch.nbytes
+                if total > MAX_TOTAL:
+                    raise InputError(f"{path}: its values take more than {MAX_TOTAL:,} bytes")
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{path}: row {number}", row
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as Parquet: {error}") from None
-    return ((f"{path}: row {number}", row) for number, row in enumerate(rows, start=1))
 
 
 _READERS: dict[str, Callable[[Path], Iterator[tuple[str, Row]]]] = {
@@ -193,8 +230,14 @@ def _hub_rows(name: str, config: str | None, split: str) -> Iterator[tuple[str, 
 def _lines(path: Path) -> Iterator[str]:
     """The lines of a text file with their endings, which a field of a CSV file may hold too."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from file
+        with os.fdopen(open_regular(path, follow=True), encoding="utf-8-sig", newline="") as file:
+            for number, line in enumerate(iter(lambda: file.readline(MAX_LINE + 1), ""), start=1):
+                if len(line) > MAX_LINE or number > MAX_ROWS:
+                    raise InputError(
+                        f"{path}: line {number}: is more than is read: at most {MAX_ROWS:,} lines "
+                        f"of {MAX_LINE:,} characters each"
+                    )
+                yield line
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file ({path.absolute()})") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -208,10 +251,29 @@ def _json(text: str, where: str) -> Any:
         raise InputError(f"{where}: is not JSON: {error}; found {_shown(text.strip())}") from None
 
 
+def _text(path: Path) -> str:
+    try:
+        return read_text(path, MAX_TOTAL, follow=True).removeprefix("\ufeff")
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file ({path.absolute()})") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+
+
 def _object(value: Any, where: str) -> Row:
     if not isinstance(value, dict):
         raise InputError(f"{where}: expected a JSON object; found {_shown(value)}")
+    if len(value) > MAX_COLUMNS:
+        raise InputError(f"{where}: has {len(value):,} keys; expected at most {MAX_COLUMNS:,}")
     return value
+
+
+def columns(row: Iterable[object]) -> str:
+    """The names of a row's columns for a message: on one line, whatever they are, and not all of
+    very many."""
+    names = list(row)
+    more = f" and {len(names) - 30:,} more" if len(names) > 30 else ""
+    return ", ".join(shown_name(column) for column in names[:30]) + more
 
 
 def _shown(value: Any) -> str:

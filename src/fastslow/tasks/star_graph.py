@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from fastslow.config import NonNegative, Positive, Section
-from fastslow.tasks.answers import excerpt, extract_answer, lesson, tagged
+from fastslow.grading.answers import excerpt, extract_answer, lesson, tagged
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.registry import register
 from fastslow.tasks.splits import Splits

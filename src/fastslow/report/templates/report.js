@@ -43,9 +43,19 @@ function download(panel) {
   URL.revokeObjectURL(url);
 }
 
+// The name after the "#" of the address. Anybody can write one that stands for nothing, as "%".
+function fragment() {
+  const name = location.hash.slice(1);
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name;
+  }
+}
+
 // A link to a context opens it.
 function openTarget() {
-  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const target = document.getElementById(fragment());
   const details = target?.querySelector(":scope > details");
   if (details) details.open = true;
 }

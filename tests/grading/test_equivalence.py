@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastslow.tasks.equivalence import is_number, mismatch
+from fastslow.grading.equivalence import is_number, mismatch
 
 RIGHT = [
     ("0.5", "1/2"),
@@ -285,7 +285,7 @@ def test_a_percentage_may_leave_its_sign_out_where_one_was_asked_for() -> None:
         ("2+3", "5", "not worked out"),
         (r"\sum_{i=1}^3 i", "6", "not worked out"),
         ("5 6", "11", "side by side"),
-        (r"\pi R^2", r"\pi r^2", "case differ: R"),
+        (r"\pi R^2", r"\pi r^2", "lower case differ"),
         ("yes", "no", "words are not the same"),
         ("6", "5", "numbers are not the same"),
         ("9^{9^{9^9}}", "5", "too large"),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastslow.tasks.answers import (
+from fastslow.grading.answers import (
     Style,
     choice_letter,
     excerpt,
@@ -54,7 +54,11 @@ def test_the_last_complete_pair_is_the_answer(completion: str, answer: str | Non
         (r"\fbox{7} \\boxed {8}", "8"),
         (r"\boxed{}", ""),
         (r"\boxed{{5}", None),
-        (r"\boxed 5", None),
+        (r"\boxed 5", "5"),
+        (r"so $\boxed 42$.", "42"),
+        ("\\boxed\n{5}", "5"),
+        (r"\fbox{5}", "5"),
+        (r"\boxed x.", "x"),
         ("boxed{5}", None),
         ("", None),
     ],

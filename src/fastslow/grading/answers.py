@@ -16,7 +16,9 @@ from decimal import Decimal, InvalidOperation
 from itertools import islice
 from typing import Literal, NamedTuple
 
-from fastslow.tasks.quantities import MAX_DIGITS, NUMBER, read_number, standard
+from fastslow.grading.notation import NEGATION, grouped, plain
+from fastslow.grading.numbers import MAX_DIGITS, NUMBER
+from fastslow.grading.units import SCALES, UNITS, read_quantity
 
 Style = Literal["tags", "boxed", "number", "letter"]
 Which = Literal["last", "first"]
@@ -39,26 +41,46 @@ MISSING: dict[Style, str] = {
 }
 
 _TAGS = re.compile("<answer>|</answer>")
-_BRACES = re.compile(r"(\\{1,2}f?boxed[ ]{0,4}\{)|\\.|(\{)|(\})", re.DOTALL)
-_BOX = re.compile(r"\\{1,2}f?boxed[ ]{0,4}(?=\{)")
-_JOINT = re.compile(r"(?:,|;)?(?:and|or)|,|;")
+_BOX_COMMAND = r"\\{1,2}(?:f?boxed|fbox)"
+_BRACES = re.compile(
+    rf"({_BOX_COMMAND}\s{{0,4}}\{{)"
+    rf"|{_BOX_COMMAND}(?:\s{{1,4}}(?=[^\s{{}}$\\])|(?=[0-9]))([^\s{{}}$]+)"  # \boxed 5
+    r"|\\.|(\{)|(\})",
+    re.DOTALL,
+)
+_BOX = re.compile(rf"{_BOX_COMMAND}\s{{0,4}}(?=\{{)")
+_JOINT = re.compile(r"(?:(?:,|;)?(?:and|or)|,|;)(?:[A-Za-z][0-9_]{0,2}=)?")
 _BETWEEN_JOINTS = re.compile(r"\\text|\\[()\[\]]|[\s${}*]")
 
+_EMPHASIS = re.compile(
+    r"(?<![\w)\]}*])[*_]{1,3}(?=[^\s*_])"  # opens: "**42", not "2**3"
+    r"|(?<=[^\s*_(\[{])\*{1,3}(?![\w(\\{*])|`"  # closes: "42**"
+)
 _SIGNED_NUMBER = re.compile(
+    rf"(?=[-+$\u20ac\u00a3\u00a5\u20b9]{{0,3}}[.0-9\\])"  # saves time
     rf"(?<![\^_])(?<!\^[-+])(?<![\^_]\{{)(?<!\^\{{[-+])(?<!\*\*)"  # no exponent, no index
-    rf"(?:(?<![\w.)\]}}])[-+])?(?:{NUMBER})[ ]?%?",  # a sign, but not that of "5-3"
+    rf"(?:(?<![\w.)\]}}])[-+])?(?:[$\u20ac\u00a3\u00a5\u20b9][-+]?)?"  # a sign, not that of "5-3"
+    rf"(?:{NUMBER})(?:[ ](?:{'|'.join(SCALES)})(?:s|es)?(?![A-Za-z]))?(?:[ ]?%)?",
     re.VERBOSE,
 )
+_CURRENCY = dict.fromkeys(map(ord, "$\u20ac\u00a3\u00a5\u20b9"))
 _DIGIT = re.compile("[0-9\uff10-\uff19\u00bc-\u00be\u2150-\u215e]")
-_GOES_ON = re.compile(r"[ ]?(?:\^(?!\{?\\circ)|\*\*|\\pi|\\sqrt|\u03c0|\u221a|sqrt)")
-_ROOT = re.compile(r"(?:\u221a|sqrt)[ ]?[{(]?[ ]?$")
+_GOES_ON = re.compile(
+    r"[ ]?(?:\^(?!\{?\\circ)|\*\*|\\pi|\\sqrt|sqrt|[xyz](?![A-Za-z]))|([A-Za-z]+)"
+)
+_ROOT = re.compile(r"sqrt[ ]?[{(]?[ ]?$")
 _ALTERNATIVE = re.compile(r"[0-9][^\w\n]*\sor\W*$")
+_SEVERAL = re.compile(r"[,;]|(?<![A-Za-z])(?:and|or)(?![A-Za-z])")
 
+_FONT = re.compile(r"\\(?:text(?:bf|rm|it)?|math(?:bf|rm|it)|f?boxed|fbox)(?![A-Za-z])|[${}*`]")
 _LEADING_LETTER = re.compile(r"[(\[]?([A-Za-z])(?:[)\].:,]|$)")
 _NEXT_LETTER = re.compile(
     r"(?:(?<=,)|[ ]?(?:,|/|&|or\b|and\b))[ ]*(?:or\b|and\b)?[ ]*[(\[]?[A-Z]\b"
 )
-_LONE_CAPITAL = re.compile(r"(?<![\w'])[A-Z](?![\w'])")
+_ANNOUNCED = re.compile(r"(?i:answer|choice|option)(?: is|:| =)*[ ]*[(\[]?([A-Za-z])[)\].!]*$")
+_LONE_CAPITAL = re.compile(r"(?<![\w'])(?!I (?!is\b|or\b|and\b)[a-z])([A-Z])(?![\w'])")
+_CLAUSE = re.compile(r"[.,;:!?\n]")
+_REFUSED = re.compile(r"[)\].,:]*\s*(?:is|was|are)?\s*(?:not|wrong|incorrect|false|isn't)\b")
 
 
 class _Span(NamedTuple):
@@ -106,17 +128,39 @@ def tagged(answer: str) -> str:
 def last_number(text: str) -> Decimal | None:
     """The last number in ``text``, or None.
 
-    Reads what ``quantities.read_number`` does: signs (the Unicode minus too), thousands
-    separators, decimals, exponents, fractions and mixed numbers; a currency sign before it, or a
-    unit or a percent sign behind it, does no harm. None too where the last number is but a part of
-    a power or a root, is longer than 1,000 characters, beyond 1e1000 or below 1e-1000.
+    Reads what ``numbers.read_number`` does: signs (the Unicode minus too), thousands separators,
+    decimals, exponents, fractions and mixed numbers, and "5 million"; a currency sign before it, or
+    a unit or a percent sign behind it, does no harm. None too where the last number is but a part
+    of a power, a root or a product such as "5x", is longer than 1,000 characters, beyond 1e1000 or
+    below 1e-1000.
     """
     written = _number_text(text, "last")
-    number = None if written is None else read_number(written.rstrip("% "))
-    if written is None or number is None:
+    return None if written is None else _decimal(written)
+
+
+def only_number(text: str) -> Decimal | None:
+    """The one number that ``text`` names, perhaps more than once, or None if it names several.
+
+    Of "2 + 3 = 5" it is what stands behind the last equals sign.
+    """
+    before, _, last = text.rpartition("=")
+    text = text if _SEVERAL.search(before) else last
+    written: dict[str, None] = {}
+    for match in _SIGNED_NUMBER.finditer(_standard(text)):
+        written[match.group()] = None
+        if len(written) > 4:  # "1/2", "0.5" and "50%" are one
+            return None
+    values = {_decimal(each) for each in written}
+    return last_number(text) if len(values) == 1 else None
+
+
+def _decimal(written: str) -> Decimal | None:
+    written = written.rstrip("% ").translate(_CURRENCY)
+    number = read_quantity(written).number()
+    if number is None:
         return None
     try:
-        value = Decimal(written.rstrip("% ").replace(",", ""))  # keeps all its digits
+        value = Decimal(written.replace(",", ""))  # keeps all its digits
     except InvalidOperation:
         value = Decimal(number.value.numerator) / Decimal(number.value.denominator)
     return value if abs(value.adjusted()) < 1000 else None
@@ -125,14 +169,22 @@ def last_number(text: str) -> Decimal | None:
 def choice_letter(text: str) -> str | None:
     """The letter of a multiple choice, upper case, or None if there is none or more than one.
 
-    "B", "b", "(B)", "B) Paris" and "B: because not A" are read by their first letter, any other
-    text by the only capital that stands alone in it. "A, B" and "A or B" name more than one.
+    "B", "b", "(B)", "B) Paris" and "B: because not A" are read by their first letter, "the answer
+    is b" by its last, any other text by the only capital that stands alone in it and is no pronoun.
+    "A, B" and "A or B" name more than one. A letter that is negated is none: "not A", "A is wrong".
     """
-    text = text.strip()
+    text = _FONT.sub("", text).strip()
     if (leading := _LEADING_LETTER.match(text)) and not _NEXT_LETTER.match(text, leading.end()):
-        return leading.group(1).upper()
-    letters = set(_LONE_CAPITAL.findall(text))
-    return letters.pop() if len(letters) == 1 else None
+        return None if _REFUSED.match(text, leading.end()) else leading.group(1).upper()
+    found = [m for m in [_ANNOUNCED.search(text[-60:])] if m]
+    if found:
+        clause = text[: len(text) - len(text[-60:]) + found[0].start()]
+    else:
+        found = list(_LONE_CAPITAL.finditer(text))
+        clause = text[: found[0].start()] if found else ""
+    if len({each[1] for each in found}) != 1 or NEGATION.search(_CLAUSE.split(clause)[-1]):
+        return None
+    return None if _REFUSED.match(text, found[0].end()) else found[0][1].upper()
 
 
 def excerpt(text: str, limit: int = 200) -> str:
@@ -194,8 +246,10 @@ def _box_spans(text: str) -> list[_Span]:
     open_braces: list[tuple[int, int] | None] = []  # where a box and its content start
     boxes: list[tuple[int, int, int]] = []
     for brace in _BRACES.finditer(text):
-        box, opening, closing = brace.groups()
-        if box or opening:
+        box, bare, opening, closing = brace.groups()
+        if bare:
+            boxes.append((brace.start(), brace.start(2), brace.start(2) + len(bare.rstrip(".,;"))))
+        elif box or opening:
             open_braces.append(brace.span() if box else None)
         elif closing and open_braces and (begun := open_braces.pop()) is not None:
             while boxes and boxes[-1][0] > begun[0]:
@@ -226,12 +280,18 @@ def _joined(between: str) -> bool:
 def _number_text(text: str, which: Which) -> str | None:
     """The number that counts, as it is written; "3 or 4" where it is one of two alternatives."""
     for part in _around_number(text, which):
-        part = standard(part)
+        part = _standard(part)
         matches = _SIGNED_NUMBER.finditer(part)
         last_two = deque(islice(matches, 1) if which == "first" else matches, maxlen=2)
         if last_two:
             return _standing_alone(part, last_two)
     return None
+
+
+def _standard(text: str) -> str:
+    """``text`` without emphasis, and with one spelling of what stands in numbers."""
+    text = grouped(plain(text)).replace("\\$", "$").replace("\\%", "%")
+    return _EMPHASIS.sub("", text) if re.search("[*_`]", text) else text
 
 
 def _around_number(text: str, which: Which) -> Iterator[str]:
@@ -248,8 +308,15 @@ def _standing_alone(text: str, numbers: deque[re.Match[str]]) -> str | None:
     """The last of the numbers found in a text, unless it is but a part of what is written."""
     match = numbers[-1]
     before = text[max(0, match.start() - 16) : match.start()]
-    if _GOES_ON.match(text, match.end()) or _ROOT.search(before):
+    after = _GOES_ON.match(text, match.end())
+    if _ROOT.search(before) or (after and not _is_ending(after[1])):
         return None
     if len(numbers) > 1 and _ALTERNATIVE.search(before):
         return text[numbers[0].start() : match.end()].strip()
-    return match.group().strip()
+    return match.group().translate(_CURRENCY).strip()
+
+
+def _is_ending(letters: str | None) -> bool:
+    """Whether letters right behind a number leave it one: "5th", "5cm", not "5x"."""
+    ending = (letters or "").lower()
+    return ending in ("st", "nd", "rd", "th") or (len(ending) > 1 and ending in UNITS)

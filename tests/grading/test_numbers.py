@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastslow.tasks.quantities import Quantity, read_number, read_quantity, same_number
+from fastslow.grading.numbers import read_number, same_number
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,9 @@ from fastslow.tasks.quantities import Quantity, read_number, read_quantity, same
         (r"\frac{-3}{4}", "-3/4"), (r"\frac{1,000}{3}", "1000/3"), (r"2\frac{1}{2}", "5/2"),
         ("1e3", "1000"), ("1.5E-1", "3/20"), ("10^9", "1000000000"), ("10^{-2}", "1/100"),
         (r"3 \times 10^{2}", "300"), ("3\u00d710\u00b2", "300"), ("2*10^(3)", "2000"),
-        ("\u200f5\u202c", "5"), ("\uff11\uff12", "12"),
+        ("1 234", "1234"), ("1 000 000.5", "2000001/2"), (r"0.\overline{3}", "1/3"),
+        (r"0.1\dot{6}", "1/6"), ("\u215e", "7/8"), ("10\u207b\u00b3", "1/1000"),
+        ("1.5\u00b710^-3", "3/2000"), ("\u200f5\u202c", "5"), ("\uff11\uff12", "12"),
     ],
 )  # fmt: skip
 def test_numbers_as_they_are_written(text: str, value: str) -> None:
@@ -32,9 +34,9 @@ def test_numbers_as_they_are_written(text: str, value: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "-", ".", "1.", "x", "5x", "5%", "--5", "5-3", "1/0", "1/2/3", "1,2", "1,2345", "1 234",
-     "5\u00b2", "2^3", "1e99999", "10^{10^9}", r"\frac{x}{2}", r"\frac{1}{0}", "\u0663", "9" * 2000,
-     "nan", "inf", "0x10", "1_000"],
+    ["", "-", ".", "1.", "x", "5x", "5%", "--5", "5-3", "1/0", "1/2/3", "1,2", "1,2345", "1 23",
+     "12 3456", "5\u00b2", "2^3", "1e99999", "10^{10^9}", r"\frac{x}{2}", r"\frac{1}{0}", "\u0663",
+     "9" * 2000, "nan", "inf", "0x10", "1_000"],
 )  # fmt: skip
 def test_what_is_no_number(text: str) -> None:
     assert read_number(text) is None
@@ -43,7 +45,6 @@ def test_what_is_no_number(text: str) -> None:
 @given(st.text(max_size=60) | st.text(alphabet=r"0123456789,./\frac{}^e+- x%", max_size=30))
 def test_any_text_is_read(text: str) -> None:
     read_number(text)
-    read_quantity(text)
 
 
 @pytest.mark.parametrize(
@@ -68,35 +69,3 @@ def test_the_same_number(one: str, other: str, same: bool) -> None:
     assert a is not None
     assert b is not None
     assert same_number(a, b) is same_number(b, a) is same
-
-
-@pytest.mark.parametrize(
-    ("text", "quantity"),
-    [
-        ("5 cm", Quantity("5", "cm")),
-        (r"5\text{ cm}", Quantity("5", "cm")),
-        ("5 Centimetres", Quantity("5", "cm")),
-        ("5 square meters", Quantity("5", "m^2")),
-        (r"5\text{ m}^2", Quantity("5", "m^2")),
-        ("5 cubic feet", Quantity("5", "ft^3")),
-        ("5 km/h", Quantity("5", "km/h")),
-        (r"2\sqrt{3}\text{ cm}", Quantity(r"2\sqrt{3}", "cm")),
-        ("$5", Quantity("5", "dollar")),
-        ("-$5", Quantity("-5", "dollar")),
-        ("5 dollars", Quantity("5", "dollar")),
-        ("60%", Quantity("60", percent=True)),
-        ("1012_3", Quantity("1012", "base 3")),
-        ("5 m", Quantity("5", "m", optional=False)),
-        ("18 eggs", Quantity("18", "egg", optional=False)),
-        (r"18\text{ eggs}", Quantity("18", "egg")),
-        ("5 million", Quantity("5 million")),
-        ("5 or more", Quantity("5 or more")),
-        (r"5\text{ or more}", Quantity(r"5\text{ or more}")),
-        ("2m", Quantity("2m")),
-        ("2x", Quantity("2x")),
-        ("2 xy", Quantity("2 xy")),
-        (r"x\text{ even}", Quantity("x", "even", optional=False)),
-    ],
-)
-def test_units(text: str, quantity: Quantity) -> None:
-    assert read_quantity(text) == quantity

@@ -5,13 +5,13 @@ import os
 import socket
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from fastslow.errors import InputError, RunError
-from fastslow.tasks import jail, sandbox
-from fastslow.tasks.sandbox import Limits, SandboxResult, run_python
+from fastslow.sandbox import Jail, Limits, Outcome, Program, inside, jail, run_python
 
 
 def outcome(code: str) -> str:
@@ -36,7 +36,7 @@ def test_a_program_reads_its_input_and_its_files_and_prints() -> None:
         stdin="h\u00e9\n",
         files={"helper.py": "def double(x): return x + x", "data/x.txt": "\u2603"},
     )
-    assert result == SandboxResult(0, "h\u00e9h\u00e9 \u2603\n", "on the side\n")
+    assert result == Outcome(0, "h\u00e9h\u00e9 \u2603\n", "on the side\n")
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,10 @@ def test_nothing_of_the_environment_is_handed_on(monkeypatch: pytest.MonkeyPatch
         "import fcntl; fcntl.fcntl(0, fcntl.F_SETOWN, 1)",
         "import fcntl; fcntl.ioctl(0, 0x40086602, b'1234')",
         "import os; os.sched_setaffinity(0, [0])",
+        "import os; os.mkdir('x')",
+        "import os; os.mknod('x')",
+        "import os; os.symlink('/usr', 'x')",
+        "import os; os.link('/usr/bin/env', 'x')",
     ],
 )
 def test_calls_that_reach_out_are_refused(code: str) -> None:
@@ -126,9 +130,6 @@ def test_no_way_back_to_privileges(name: str, arguments: tuple[object, ...]) -> 
         "import os; os.truncate({path!r}, 0)",
         "import os; os.remove({path!r})",
         "import os; os.listdir({folder!r})",
-        "import os; os.mkdir({folder!r} + '/x')",
-        "import os; os.mknod({folder!r} + '/x')",
-        "import os; os.symlink({path!r}, 'x')",
         "import os; os.chdir({folder!r}); open('x', 'w')",
         "open('/proc/self/environ')",
         "open('/etc/passwd')",
@@ -143,15 +144,14 @@ def test_no_other_file_can_be_reached(code: str, tmp_path: Path) -> None:
     assert [file.read_text() for file in tmp_path.iterdir()] == ["secret"]
 
 
-def test_a_file_does_not_move_or_get_another_name(tmp_path: Path) -> None:
+def test_a_file_does_not_move(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text("secret")
-    for call in ("rename", "link"):
-        assert outcome(f"import os; os.{call}({str(path)!r}, 'x')") in (
-            f"OSError {errno.EXDEV}",
-            HIDDEN,
-        )
-    assert path.stat().st_nlink == 1
+    assert outcome(f"import os; os.rename({str(path)!r}, 'x')") in (
+        f"OSError {errno.EXDEV}",
+        HIDDEN,
+    )
+    assert path.exists()
 
 
 def test_nobody_listens_to_the_network() -> None:
@@ -169,8 +169,6 @@ def test_nobody_listens_to_the_network() -> None:
     "code",
     [
         "open('x', 'w').write('1'); open('x', 'a').write('2'); assert open('x').read() == '12'",
-        "import os; open('x', 'w'); os.rename('x', 'y'); os.remove('y')",
-        "import tempfile; tempfile.TemporaryFile().write(b'x')",
         "import threading as t; a = t.Thread(target=print); a.start(); a.join()",
         "import asyncio; asyncio.run(asyncio.sleep(0))",
         "import numpy; assert (numpy.eye(9) @ numpy.eye(9)).sum() == 9",
@@ -194,18 +192,6 @@ def test_what_programs_do_every_day_is_allowed(code: str) -> None:
         ),
         ("print('x' * 10**7)", Limits(output_bytes=1000), "more than 1000 bytes of output", False),
         ("while True: print('x' * 10**6)", Limits(), "more than 1048576 bytes of output", False),
-        (
-            "import time\nfor i in range(9): open(str(i), 'w').write('x' * 10**5)\ntime.sleep(60)",
-            Limits(file_bytes=500_000),
-            "its files grew beyond 500000 bytes",
-            False,
-        ),
-        (
-            "i = 0\nwhile True: open(f'{(i := i + 1)}', 'w')",
-            Limits(),
-            "more than 1000 files",
-            False,
-        ),
         ("import os; os.abort()", Limits(), "killed by SIGABRT", False),
         ("import ctypes; ctypes.string_at(0)", Limits(), "killed by SIGSEGV", False),
     ],
@@ -217,6 +203,16 @@ def test_limits(code: str, limits: Limits, reason: str, timed_out: bool) -> None
     assert result.timed_out is timed_out
     assert len(result.stdout) <= limits.output_bytes
     assert time.monotonic() - started < 10
+
+
+def test_files_move_and_go_where_the_kernel_bounds_their_space() -> None:
+    if int(run_python("import os; s = os.statvfs('.'); print(s.f_blocks)").stdout) > 2**16:
+        pytest.skip("this machine permits no file system of one's own, so files keep their names")
+    for code in (
+        "import os; open('x', 'w'); os.rename('x', 'y'); os.remove('y')",
+        "import tempfile; tempfile.TemporaryFile().write(b'x')",
+    ):
+        assert outcome(code) == "done"
 
 
 def test_memory_is_limited() -> None:
@@ -245,7 +241,74 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
-@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/../../x"])
+def test_one_jail_runs_many_programs_each_with_its_own_limits() -> None:
+    with Jail(preload=["json", "no_such_module"]) as sandbox:
+        assert sandbox.run(Program("import json; print(json.dumps([1]))")).stdout == "[1]\n"
+        assert sandbox.run(Program("1/0")).returncode == 1
+        stopped = sandbox.run(Program("while True: pass"), Limits(seconds=0.3))
+        assert stopped.timed_out
+        compiled = compile("print(__name__, input())", "x.py", "exec")
+        assert sandbox.run(Program(compiled, stdin="in")).stdout == "__main__ in\n"
+        with pytest.raises(ValueError, match="leads out"):
+            sandbox.run(Program("", files={"/x": ""}))
+        assert sandbox.run(Program("print(2)")).stdout == "2\n"
+        sandbox.close()
+        assert sandbox.run(Program("print(3)")).stdout == "3\n", "it starts anew"
+
+
+def test_a_jail_whose_process_was_killed_says_so_and_starts_anew() -> None:
+    with Jail() as sandbox:
+        sandbox.run(Program("print(1)"))
+        assert sandbox._process is not None
+        sandbox._process.kill()
+        with pytest.raises(RunError, match="the sandbox ended"):
+            sandbox.run(Program("print(1)"))
+        assert sandbox.run(Program("print(2)")).stdout == "2\n"
+
+
+def test_a_program_ends_with_the_warden() -> None:
+    def is_alive(pid: str) -> bool:
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        return stat.rpartition(") ")[2][0] not in "ZX"
+
+    with Jail() as sandbox, ThreadPoolExecutor(1) as pool:
+        sandbox.run(Program("print(1)"))
+        assert sandbox._process is not None
+        warden = sandbox._process.pid
+        run = pool.submit(sandbox.run, Program("import time; time.sleep(60)"), Limits(seconds=60))
+        path = Path(f"/proc/{warden}/task/{warden}/children")
+        while not (children := path.read_text().split()):
+            time.sleep(0.01)
+        time.sleep(0.1)
+        os.kill(warden, 9)
+        assert isinstance(run.exception(), RunError)
+        deadline = time.monotonic() + 10
+        while any(map(is_alive, children)) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not any(map(is_alive, children))
+
+
+def test_threads_are_counted() -> None:
+    code = (
+        "import threading as t\n"
+        "for _ in range(9): t.Thread(target=t.Event().wait, daemon=True).start()"
+    )
+    assert run_python(code).returncode == 0
+    assert "can't start new thread" in run_python(code, limits=Limits(threads=5)).stderr
+
+
+def test_as_many_threads_as_are_allowed_find_room_for_their_stacks() -> None:
+    code = (
+        "import threading as t\n"
+        "for _ in range(63): t.Thread(target=t.Event().wait, daemon=True).start()"
+    )
+    assert run_python(code).stderr == ""
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/../../x", "", ".", "a/.."])
 def test_files_lie_within_the_folder(name: str) -> None:
     with pytest.raises(ValueError, match="leads out of the program's folder"):
         run_python("", files={name: ""})
@@ -265,14 +328,20 @@ def test_another_system_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         run_python("print(1)")
 
 
+def changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
+    """Have jails run another inside, with ``new`` in the place of ``old``."""
+    text = Path(inside.__file__).read_text(encoding="utf-8")
+    assert old in text
+    other = tmp_path / "inside.py"
+    other.write_text(text.replace(old, new), encoding="utf-8")
+    monkeypatch.setattr(jail, "INSIDE", other)
+
+
 def test_a_kernel_that_cannot_confine_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As before Linux 6.2: the jail, asked for a Landlock that does not exist yet."""
-    text = Path(jail.__file__).read_text(encoding="utf-8")
-    other = tmp_path / "jail.py"
-    other.write_text(text.replace("LANDLOCK_ABI = 3", "LANDLOCK_ABI = 1000"), encoding="utf-8")
-    monkeypatch.setattr(sandbox, "JAIL", other)
+    changed(tmp_path, monkeypatch, "LANDLOCK_ABI = 3", "LANDLOCK_ABI = 1000")
     ran = tmp_path / "ran"
     with pytest.raises(InputError, match=r"Landlock, version 1000 or newer .* found version \d"):
         run_python(f"open({str(ran)!r}, 'w')")
@@ -280,8 +349,8 @@ def test_a_kernel_that_cannot_confine_is_refused(
 
 
 def test_an_interpreter_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "JAIL", Path("/nowhere/jail.py"))
-    with pytest.raises(RunError, match=r"the sandbox did not start: .* No such file"):
+    monkeypatch.setattr(jail, "INSIDE", Path("/nowhere/inside.py"))
+    with pytest.raises(RunError, match=r"the sandbox ended.* No such file"):
         run_python("print(1)")
 
 
@@ -290,57 +359,7 @@ def test_next_to_no_memory_is_the_programs_end() -> None:
     assert (result.stdout, result.returncode == 0) == ("", False)
 
 
-def test_a_processor_without_a_table_of_calls_is_refused() -> None:
-    with pytest.raises(jail.UnconfinedError, match="found riscv64"):
-        jail.filter_program("riscv64", 1)
-
-
-def verdict(program: list[jail.Instruction], data: dict[int, int]) -> int:
-    """What a seccomp filter answers, by running it as the kernel does."""
-    accumulator = place = 0
-    while True:
-        operation, true, false, constant = program[place]
-        place += 1
-        match operation:
-            case jail.LOAD:
-                accumulator = data.get(constant, 0)
-            case jail.ANSWER:
-                return constant
-            case jail.IF_EQUAL:
-                place += true if accumulator == constant else false
-            case jail.IF_AT_LEAST:
-                place += true if accumulator >= constant else false
-            case jail.IF_ANY_BIT:
-                place += true if accumulator & constant else false
-            case _:
-                raise AssertionError(operation)
-
-
-@pytest.mark.parametrize("machine", jail.COLUMN)
-def test_the_filter_of_every_processor(machine: str) -> None:
-    program = jail.filter_program(machine, pid=77)
-    refused = jail.REFUSE | errno.EPERM
-
-    def answer(number: int, *arguments: int, arch: int = jail.AUDIT_ARCH[machine]) -> int:
-        given = {16 + 8 * index: value for index, value in enumerate(arguments)}
-        return verdict(program, {jail.NUMBER: number, jail.ARCHITECTURE: arch, **given})
-
-    numbers = {"x86_64": (56, 62, 302, 157, 72, 16), "aarch64": (220, 129, 261, 167, 25, 29)}
-    clone, kill, prlimit, prctl, fcntl, ioctl = numbers[machine]
-    for call in jail.REFUSED.values():
-        number = call[jail.COLUMN[machine]]
-        assert number is None or answer(number) == refused
-    assert answer(1_000) == jail.ALLOW
-    assert answer(1, arch=1) == jail.KILL
-    assert answer(0x40000000 | 1) == refused
-    assert answer(435) == jail.REFUSE | errno.ENOSYS
-    assert [answer(clone, 0x00010F00), answer(clone, 17)] == [jail.ALLOW, refused]
-    assert [answer(kill, 77), answer(kill, 1)] == [jail.ALLOW, refused]
-    assert [answer(prlimit, 0), answer(prlimit, 77), answer(prlimit, 1)] == [
-        jail.ALLOW, jail.ALLOW, refused,
-    ]  # fmt: skip
-    assert [answer(prctl, 15), answer(prctl, 1)] == [jail.ALLOW, refused]
-    assert [answer(fcntl, 5, command) for command in (2, 8, 10, 15, 1024)] == [
-        jail.ALLOW, *[refused] * 4,
-    ]  # fmt: skip
-    assert [answer(ioctl, 5, 0x5401), answer(ioctl, 5, 0x40086602)] == [jail.ALLOW, refused]
+def test_a_processor_without_a_table_of_calls_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    with pytest.raises(InputError, match="found riscv64"):
+        run_python("print(1)")

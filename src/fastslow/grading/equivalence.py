@@ -1,0 +1,247 @@
+r"""Whether two written mathematical answers are the same, and if not, where they differ.
+
+Both are brought into one notation. What spelling decides (numbers, units, percent, words, names,
+lists, brackets) is decided here; only single expressions, equations and regions go to ``algebra``.
+Brackets matter: (1, 2) is neither [1, 2] nor {1, 2}. The parts of a set, or of a list without
+brackets, may come in any order, the parts of a tuple may not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+
+from fastslow.grading.algebra import UNWORKED, difference, is_region, stands_for
+from fastslow.grading.answers import excerpt
+from fastslow.grading.notation import NEGATION, columns_as_tuples, normalise, split, unwrap
+from fastslow.grading.numbers import read_number, same_number
+from fastslow.grading.units import Quantity, read_quantity
+
+LIMIT = 400
+"""Characters of an answer that are read, at least; never less than twice the reference's."""
+
+_APPROXIMATELY = re.compile(r"\\(?:approx|sim)(?![A-Za-z])")
+_NAME = re.compile(r"(?:[A-Za-z]|\\[a-z]+ ?[A-Za-z]?|\\text\{[^{}]*\})[^=]*")
+_BARE_NAME = re.compile(r"\\?[A-Za-z]+(?:_\w|_\{[^{}]*\})?'*(?:\([A-Za-z, ]*\))?")
+_SET = ("{}", r"\{\}")
+_MEMBER = re.compile(r"\\in(?![A-Za-z])")
+_DOMAIN = re.compile(r"[a-z](?:,[a-z])*\\in ?\\mathbb\{[A-Z]\}(?:_\S+|\^\S+)?")
+_TEXT = re.compile(r"\\text\{([^{}]*)\}")
+_WORDS = re.compile(r"[^\W\d_]{2,}(?:[ '-]+[^\W\d_]+)*|[^\W\d_](?:[ '-]+[^\W\d_]{2,})+")
+
+
+def mismatch(found: str, expected: str, *, percentage: bool = False) -> str | None:
+    """None if two answers are the same, else a sentence that says where they differ.
+
+    Args:
+        found: the answer to be graded.
+        expected: the reference answer.
+        percentage: whether a percentage was asked for, so that "50%" may stand for 50. Where the
+            reference has a percent sign, 50 may stand for "50%" in any case.
+    """
+    limit = max(LIMIT, 2 * len(expected))
+    if not found.strip():
+        return "The answer is empty."
+    if len(found) > limit:
+        return (
+            f"The answer is longer than {limit} characters and was not read: give the value only."
+        )
+    a, b = read_number(found), read_number(expected)
+    if a is not None and b is not None:  # most answers are numbers, and this is quick
+        return None if same_number(a, b) else "The two numbers are not the same."
+    try:
+        return _compare(normalise(found), normalise(expected), percentage)
+    except RecursionError:
+        return "Its brackets are nested too deeply."
+
+
+def is_number(text: str) -> bool:
+    """Whether a written answer is one number, with or without a unit or a percent sign."""
+    return read_quantity(normalise(text)).number() is not None
+
+
+def _compare(found: str, expected: str, percentage: bool) -> str | None:
+    """Compare two answers in the notation of ``normalise``."""
+    if found == expected:
+        return None
+    if not found:
+        return "There is nothing to read in the answer."
+    got, want = _list(found), _list(expected)
+    if len(got) == len(want) == 1:
+        return _statement(got[0], want[0], percentage)
+    if len(got) == len(want):
+        remark = _unordered(got, want, percentage)
+    elif len(want) == 1 and (brackets := unwrap(expected)[0]):
+        remark = f"It is a list without brackets; expected is {_kind(brackets)}."
+    else:
+        remark = f"It has {len(got)} part(s); expected are {len(want)}."
+    if remark is not None and is_region(found) and is_region(expected):
+        return difference(found, expected)
+    return remark
+
+
+def _list(text: str) -> list[str]:
+    r"""The parts of a list without brackets, or of a set; both values of "a \pm b"."""
+    if read_quantity(text).number() is not None:  # 1,234
+        return [text]
+    brackets, inner = unwrap(_sides(text)[-1] if _name(text) else text)  # S = {1, 2}
+    if brackets in _SET:
+        return _list(inner)
+    parts = [part for part in split(text, ",", ";") if part] or [text]
+    if len(parts) > 1:  # "k\pi, k in Z": the domain of a parameter is none of the answer
+        parts = [part for part in parts if not _DOMAIN.fullmatch(part)] or parts
+    return [value for part in parts for value in _signs(part)]
+
+
+def _signs(text: str) -> list[str]:
+    if text.count(r"\pm") != 1 or r"\mp" in text:
+        return [text]
+    plus = re.sub(r"\\pm ?", "+", text)
+    return [re.sub(r"(^|=)\+", r"\1", plus), re.sub(r"\\pm ?", "-", text)]
+
+
+def _unordered(found: Sequence[str], expected: Sequence[str], percentage: bool) -> str | None:
+    names = {_name(part) for part in expected}
+    if len(names) == len(expected) > 1 and not any(_name(part) for part in found):
+        return _ordered(found, expected, percentage)  # "5, 6" for "a = 5, b = 6"
+    left = list(found)
+    for part in expected:
+        match = next((item for item in left if _compare(item, part, percentage) is None), None)
+        if match is None:
+            return f"{excerpt(part, 60)} is not among its parts."
+        left.remove(match)
+    return None
+
+
+def _ordered(found: Sequence[str], expected: Sequence[str], percentage: bool) -> str | None:
+    for number, (a, b) in enumerate(zip(found, expected, strict=True), start=1):
+        if (remark := _compare(a, b, percentage)) is not None:
+            return f"Part {number}, {excerpt(a, 60)}, is not {excerpt(b, 60)}: {remark}"
+    return None
+
+
+# Statements: "x = 5", "2 + 3 = 5", "x in [1, 2]", "22/7 = 3.14 or so".
+
+
+def _name(text: str) -> str:
+    """What stands before the only equals sign or "in", if it holds a letter, else ""."""
+    sides = _sides(text)
+    return sides[0] if len(sides) > 1 and _is_name(sides[0]) else ""
+
+
+def _sides(text: str) -> list[str]:
+    if is_region(text.replace(r"\setminus", "").replace(r"\cup", "").replace(r"\cap", "")):
+        return [text]
+    sides = split(_MEMBER.sub("=", text), "=")
+    if len(sides) > 1 and _BARE_NAME.fullmatch(sides[-1]) and not _BARE_NAME.fullmatch(sides[0]):
+        sides.reverse()  # 5 = x
+    return sides
+
+
+def _is_name(side: str) -> bool:
+    """Whether a side has a letter that no number has: a variable, a function or a word."""
+    return bool(_NAME.search(side)) and not NEGATION.search(side)
+
+
+def _statement(found: str, expected: str, percentage: bool) -> str | None:
+    found, expected = _unrounded(found), _unrounded(expected)
+    if not found or not expected:
+        return "What follows its sign of approximation is no rounding of what is before it."
+    sides, wanted = _sides(found), _sides(expected)
+    if len(wanted) > 1 and not _is_name(wanted[0]):
+        return difference(found, expected)
+    if len(sides) > 1 and len(wanted) > 1 and sides[0] != wanted[0]:
+        remark = difference(found, expected)
+        names = excerpt(sides[0], 40), excerpt(wanted[0], 40)
+        return remark and f"It says what {names[0]} is; expected is {names[1]}. {remark}"
+    for number, side in enumerate(sides, start=1):
+        last = number == len(sides)
+        if not last and (UNWORKED.search(side) or (number == 1 and _is_name(side))):
+            continue
+        if (remark := _value(side, wanted[-1], percentage, worked=last)) is not None:
+            return remark
+    return None
+
+
+def _unrounded(text: str) -> str:
+    """What is before the signs of approximation, "" if what follows is no rounding of it."""
+    value, *rounded = (side.strip() for side in _APPROXIMATELY.split(text))
+    if not rounded:
+        return text
+    if _BARE_NAME.fullmatch(value) and value not in (r"\pi", "e"):
+        return "=".join((value, *rounded))
+    return value if all(_rounding(part, value) for part in rounded) else ""
+
+
+def _rounding(rounded: str, value: str) -> bool:
+    a, b = (read_quantity(side.strip()).number() for side in (rounded, value))
+    if a is None:
+        return False
+    if b is None:  # an irrational value, or a name
+        return True
+    return round(b.value, a.decimals or 0) == a.value
+
+
+# Single values, and what is in brackets.
+
+
+def _value(found: str, expected: str, percentage: bool, worked: bool) -> str | None:
+    if found == expected:
+        return None
+    if is_region(found) or is_region(expected):
+        return difference(found, expected)
+    if (r"\begin" in found) != (r"\begin" in expected) or "^T" in found + expected:
+        found, expected = columns_as_tuples(found), columns_as_tuples(expected)
+    (brackets, inner), (wanted, expected_inner) = unwrap(found), unwrap(expected)
+    got, want = split(inner, ",", ";"), split(expected_inner, ",", ";")
+    if (brackets and len(got) > 1) or (wanted and len(want) > 1):
+        if brackets != wanted:
+            return f"It is {_kind(brackets)}; expected is {_kind(wanted)}."
+        if len(got) != len(want):
+            return f"It has {len(got)} part(s); expected are {len(want)}."
+        return _ordered(got, want, percentage)
+    if brackets in ("()", *_SET):  # (5) and {5} are 5
+        return _compare(inner, expected, percentage)
+    if wanted in ("()", *_SET):
+        return _compare(found, expected_inner, percentage)
+    return _quantity(found, expected, percentage, worked)
+
+
+def _kind(brackets: str) -> str:
+    return f"in brackets {brackets}" if brackets else "a list without brackets or a single value"
+
+
+def _quantity(found: str, expected: str, percentage: bool, worked: bool) -> str | None:
+    got, want = read_quantity(found), read_quantity(expected)
+    if got.unit != want.unit:
+        if got.certain and want.certain and got.unit and want.unit:
+            return f"Its unit is {excerpt(got.unit, 40)}; expected is {excerpt(want.unit, 40)}."
+        if not got.certain:
+            got = Quantity(found)
+        if not want.certain:
+            want = Quantity(expected)
+    a, b = got.number(), want.number()
+    if a is not None and b is not None:
+        if got.percent == want.percent:
+            same = same_number(a, b)
+        else:
+            same = (percentage or want.percent) and same_number(a, b)
+            scale = Fraction(100) if got.percent else Fraction(1, 100)
+            same = same or a.value == b.value * scale
+        return None if same else "The two numbers are not the same."
+    if got.percent != want.percent:
+        return "One of the two is a percentage."
+    words, expected_words = _words(got.value), _words(want.value)
+    if words is not None or expected_words is not None:
+        return None if words == expected_words else "The words are not the same."
+    if got.scale != want.scale:
+        return "The two numbers are not the same."
+    if (a and stands_for(a, want.value)) or (b and stands_for(b, got.value)):
+        return None
+    return difference(got.value, want.value, plain=worked and b is not None)
+
+
+def _words(text: str) -> str | None:
+    plain = re.sub(r"[.-]", " ", _TEXT.sub(r"\1", text)).strip()
+    return " ".join(plain.casefold().split()) if _WORDS.fullmatch(plain) else None
