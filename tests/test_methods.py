@@ -16,7 +16,7 @@ from fastslow.errors import InputError
 from fastslow.models import load_model, resolve
 from fastslow.run.observer import Observer
 from fastslow.run.rollouts import read_rollouts
-from fastslow.training import RunResult, evaluate, train
+from fastslow.training import RunResult, evaluate, resume, train
 from tiny_run import tiny_config, write_task
 
 SETTINGS = EvalConfig(problems=4, samples=2, contexts=("seed", "best"), drift=True)
@@ -107,6 +107,31 @@ def test_a_run_is_evaluated_on_other_tasks(fst: RunResult, task: str) -> None:
     assert {row["n"] for row in rows if row["task"] == "stars"} == {3 * 2}
     with pytest.raises(InputError, match="no such"):
         evaluated(fst, tasks={"x": TaskConfig(name="no such")})
+
+
+# Slow learners.
+
+
+@pytest.mark.parametrize(
+    "algorithm", ["cispo", "grpo", "dapo", "dr_grpo", "gspo", "reinforce", "sft", "opd"]
+)
+def test_every_slow_learner_trains_and_goes_on(
+    algorithm: str, fst: RunResult, tiny_model_dir: Path, task: str, tmp_path: Path
+) -> None:
+    own = {"opd": {"teacher": str(fst.folder)}, "sft": {"threshold": 0.1}}.get(algorithm, {})
+    slow = {"algorithm": algorithm, algorithm: own}
+    config = tiny_config(tiny_model_dir, task, tmp_path, slow=slow)
+    whole = train(config, ["name=whole"], console=False)
+    part = train(config, ["name=part", "steps=2"], console=False)
+    resume(part.folder, ["steps=4"], console=False)
+    rows = [row for row in whole.metrics() if row["phase"] == "slow"]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert any("loss" in row for row in rows)
+    for file in ("model/model.safetensors", "optimiser.safetensors"):
+        place = Path("checkpoints", "step_000004", file)
+        assert (part.folder / place).read_bytes() == (whole.folder / place).read_bytes()
+    if algorithm == "opd":
+        assert "teacher/model.safetensors" in (part.folder / "inputs.json").read_text()
 
 
 # Distillation.
