@@ -11,7 +11,7 @@ from rich.console import Console
 from fastslow.report.figures import draw_comparison
 from fastslow.report.tables import comparison
 from fastslow.run.record import RunRecord, read_run
-from fastslow.run.text import lines
+from fastslow.text import lines
 from fastslow.training import train
 
 METHODS = ("rl", "fst")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from fastslow.data import BatchOrder, ProblemOrder, Shares
 from fastslow.errors import InputError
 from fastslow.fast import factory
 from fastslow.fast.llm import Ask as AskReflector
-from fastslow.fast.llm import make_reflector
+from fastslow.fast.llm import Reflector, make_reflector
 from fastslow.fast.proposer import ProposalError
 from fastslow.fast.protocol import ContextOptimizer
 from fastslow.interruption import InterruptedRunError, Interruption
@@ -112,8 +112,10 @@ def resume(
     """
     with RunFolder.open(Path(path)) as folder:
         saved = folder.latest_checkpoint()
+        overrides = list(overrides)
         folder.reconfigure(saved, overrides)
         config = folder.config
+        configuration.refuse_other_keys(config, overrides, str(folder.path / CONFIG))
         curriculum = build_curriculum(config, str(folder.path / CONFIG))
         stages = build_stages(config, curriculum, str(folder.path / CONFIG))
         policy = build_policy(config, trainable=config.uses_slow)
@@ -261,10 +263,15 @@ def _beginning(folder: RunFolder) -> LoopState:
 def _as_config(
     config: RunConfig | Mapping[str, Any] | Path | str, overrides: Iterable[str]
 ) -> RunConfig:
-    if isinstance(config, (str, Path)):
-        return configuration.load(config, overrides)
-    data = config.model_dump() if isinstance(config, RunConfig) else config
-    return configuration.parse(data, overrides)
+    overrides = list(overrides)
+    if isinstance(config, RunConfig):
+        return configuration.parse(config.model_dump(), overrides)
+    if isinstance(config, Mapping):
+        source, parsed = "config", configuration.parse(config, overrides)
+    else:
+        source, parsed = str(config), configuration.load(config, overrides)
+    configuration.refuse_other_keys(parsed, overrides, source)
+    return parsed
 
 
 def _run(
@@ -306,9 +313,7 @@ def _save(folder: RunFolder, policy: Policy) -> None:
     folder.save_checkpoint(policy.save)
 
 
-def _reflector(
-    config: RunConfig, policy: Policy, reflect: AskReflector | None
-) -> AskReflector | None:
+def _reflector(config: RunConfig, policy: Policy, reflect: AskReflector | None) -> Reflector | None:
     """The reflection model, of a run that needs one. Raises: InputError."""
     if not config.uses_fast or "instructions" not in config.fast.components:
         return None
@@ -316,14 +321,14 @@ def _reflector(
 
 
 def _optimizer(
-    config: RunConfig, reflector: AskReflector | None, folder: RunFolder
+    config: RunConfig, reflector: Reflector | None, folder: RunFolder
 ) -> ContextOptimizer | None:
     if not config.uses_fast:
         return None
     reflection = config.fast.reflection
     is_policy = reflection.model == "policy" and reflection.url is None
     if reflector is not None and not is_policy:  # whose answers are derived from the run's seed
-        reflector = folder.remembering(reflector)
+        reflector = replace(reflector, ask=folder.remembering(reflector.ask))
     return factory.build(config.fast, reflector)
 
 
@@ -340,10 +345,11 @@ def _reflection_by(policy: Policy, config: RunConfig) -> Callable[[str], str]:
                 "lower that or fast.minibatch"
             )
         request = SampleRequest(prompt_ids, (derive_seed(config.seed, "reflect", prompt),))
+        temperature = 1.0 if settings.temperature == "default" else settings.temperature
         ((completion,),) = policy.sample(
             [request],
             max_tokens=settings.max_tokens,
-            temperature=max(settings.temperature, 0.01),  # 0, greedy, as nearly as sampling can
+            temperature=max(temperature, 0.01),  # 0, greedy, as nearly as sampling can
         )
         return completion.text
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastslow.errors import InputError
-from fastslow.run.text import well_formed
+from fastslow.text import well_formed
 from fastslow.types import Message
 
 log = logging.getLogger("fastslow.policy")

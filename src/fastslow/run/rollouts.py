@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastslow.run import disk
 from fastslow.run.observer import Phase
-from fastslow.run.text import well_formed
+from fastslow.text import well_formed
 from fastslow.types import Problem, Rollout
 
 if TYPE_CHECKING:

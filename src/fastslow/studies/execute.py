@@ -149,7 +149,9 @@ def _complete(spec: RunSpec, before: Status, console: bool) -> None:
     if before == "to train":
         training.train(spec.resolved, console=console)
     elif before == "unfinished":
-        training.resume(spec.path, console=console)
+        key = spec.config.fast.reflection.api_key_env  # allowed when the study was prepared
+        allowed = [f"fast.reflection.api_key_env={key}"] if key else []
+        training.resume(spec.path, allowed, console=console)
 
 
 def _cost(left: Sequence[RunSpec], outcome: Outcome) -> str:

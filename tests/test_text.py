@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastslow.run.text import lines, one_line, well_formed
+from fastslow.text import lines, one_line, well_formed
 
 anything = st.text(st.characters())
 
