@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -51,6 +52,7 @@ class Client:
     def __init__(self, *libraries: str) -> None:
         self._libraries = libraries
         self._process: subprocess.Popen[bytes] | None = None
+        self._finalizer: Callable[[], object] = lambda: None
 
     def start(self) -> None:
         """Have the process ready, so that no exchange waits for it. Raises: ExchangeError."""

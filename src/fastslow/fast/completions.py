@@ -78,7 +78,7 @@ def error_words(body: str) -> str:
     for part in (error, found):
         if isinstance(part, str):
             return part
-        if isinstance(part, Mapping) and isinstance(part.get("message"), str):
+        if isinstance(part, Mapping) and isinstance(message := part.get("message"), str):
             about = part.get("param")
-            return part["message"] + (f" (param: {about})" if isinstance(about, str) else "")
+            return f"{message} (param: {about})" if isinstance(about, str) else message
     return body
