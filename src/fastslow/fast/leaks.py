@@ -22,7 +22,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 from fastslow.text import is_hidden
@@ -60,6 +60,9 @@ _TABLE = 3
 _NEAR = 8
 """Words on either side of a reference that are beside it."""
 
+_FEW_WORDS = 6
+"""Words of a question beside its template from which on only neighbours are paired."""
+
 _MAX_LETTERS = 20_000
 """Letters of a question or a reference that are compared."""
 
@@ -78,15 +81,18 @@ class Leaks:
         distinct = list({one.question.squeezed: one for one in known}.values())
         limit = max(1, int(_COMMON * len(distinct)))
         run_counts = Counter(run for one in distinct for run in one.question.runs)
-        unit_counts = Counter(unit for one in distinct for unit in one.question.units)
+        word_counts = Counter(word for one in distinct for word in one.question.words)
+        for one in known:
+            one.keys = one.possible_keys(
+                {w for w, n in word_counts.items() if 2 * n <= len(distinct)}
+            )
+        key_counts = Counter(key for one in distinct for key in one.keys)
         answer_counts = Counter(answer for one in known for answer in one.answers)
         self._run_index: dict[str, list[int]] = defaultdict(list)
         for number, one in enumerate(self._problems):
             one.own_runs = {run for run in one.question.runs if run_counts[run] <= limit}
-            one.rare_words = {w for w in one.question.words if unit_counts[(w,)] <= limit}
-            words = {(word,) for word in one.question.words if unit_counts[(word,)] == 1}
-            pairs = {u for u in one.question.units if len(u) == 2 and unit_counts[u] == 1}
-            one.keys = words | {(a, b) for a, b in pairs if not {(a,), (b,)} & words}
+            one.rare_words = {word for word in one.question.words if word_counts[word] <= limit}
+            one.keys = {key for key in one.keys if key_counts[key] == 1}
             one.only_answers = {a for a in one.answers if answer_counts[a] == 1}
             for run in one.question.runs:
                 self._run_index[run].append(number)
@@ -173,8 +179,20 @@ class _Known:
         }
         self.own_runs: set[str] = set()
         self.rare_words: set[str] = set()
-        self.keys: set[tuple[str, ...]] = set()
+        self.keys: set[frozenset[str]] = set()
         self.only_answers: set[tuple[str, ...]] = set()
+
+    def possible_keys(self, varying: set[str]) -> set[frozenset[str]]:
+        """What a table could know the question by, if no other has it: a word, or two words. Of a
+        long question, two that stand together.
+
+        Args:
+            varying: words that are no template's.
+        """
+        tokens = [token for token in self.question.tokens if token in varying]
+        words = set(tokens)
+        pairs = combinations(sorted(words), 2) if len(words) <= _FEW_WORDS else pairwise(tokens)
+        return {frozenset([word]) for word in words} | {frozenset(pair) for pair in pairs}
 
     def is_telling(self, answer: tuple[str, ...]) -> bool:
         """Whether an answer is not beside words of the question by chance."""
@@ -241,26 +259,21 @@ class _Text:
         """Whether it has too few letters to be known by its runs."""
         return len(self.squeezed) < _SHORTEST
 
-    @cached_property
-    def units(self) -> set[tuple[str, ...]]:
-        """Words, and pairs of words that stand together."""
-        return {*((token,) for token in self.tokens), *pairwise(self.tokens)}
-
 
 _SPELLED = re.compile(r"(?<![^\W_])(?:[^\W_][\W_]{1,3}){6,}[^\W_](?![^\W_])")
 """A text whose letters are held apart: T-h-i-s or l i k e  t h i s."""
 
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+")
 
-_BEFORE_AN_ANSWER = re.compile(r"[:=→⇒>|,\t(–—-]")  # noqa: RUF001
+_BEFORE_AN_ANSWER = re.compile(r"[:=→⇒>|\t–—-]")  # noqa: RUF001
 _VERBS = {"is", "are", "answer", "answers", "equals", "gives", "say", "write", "reply", "output"}
 """What leads to an answer in a table, as a sign or as a word."""
 
 
-def _beside(answer: tuple[str, ...], keys: set[tuple[str, ...]], text: _Text) -> int:
+def _beside(answer: tuple[str, ...], keys: set[frozenset[str]], text: _Text) -> int:
     """The first place where ``answer`` stands in ``text``, led to or followed by a sign of a table,
-    with two of its ``keys`` near it, or the only one; -1 if there is none."""
-    needed = min(2, len(keys))
+    with two words of its ``keys`` near it, or their only one; -1 if there is none."""
+    needed = min(2, len(frozenset().union(*keys)))
     if not needed or not set(answer) <= text.words:
         return -1
     tokens, size = text.tokens, len(answer)
@@ -269,18 +282,18 @@ def _beside(answer: tuple[str, ...], keys: set[tuple[str, ...]], text: _Text) ->
         if tokens[place:stop] != answer:
             continue
         led = _BEFORE_AN_ANSWER.search(text.gaps[place]) or tokens[max(place - 1, 0)] in _VERBS
-        before, after = tokens[max(place - _NEAR, 0) : place], tokens[stop : stop + _NEAR]
-        if led and _hits(before, keys) >= needed:
+        if led and _hits(tokens[max(place - _NEAR, 0) : place], keys) >= needed:
             return place
         leads = stop < len(tokens) and _BEFORE_AN_ANSWER.search(text.gaps[stop])
-        if leads and _hits(after, keys) >= needed:
+        if leads and _hits(tokens[stop : stop + _NEAR], keys) >= needed:
             return place
     return -1
 
 
-def _hits(tokens: Sequence[str], units: set[tuple[str, ...]]) -> int:
-    found = {*((token,) for token in tokens), *pairwise(tokens)}
-    return len(found & units)
+def _hits(tokens: Sequence[str], keys: set[frozenset[str]]) -> int:
+    """How many words of the keys that are whole among ``tokens``."""
+    words = set(tokens)
+    return len(frozenset().union(*(key for key in keys if key <= words)))
 
 
 def _signature(question: str) -> str:
