@@ -88,7 +88,7 @@ def test_a_key_that_a_server_echoes_is_nowhere_in_the_run(
             },
         },
     )
-    run = fastslow.train(config).folder
+    run = fastslow.train(config, ["fast.reflection.api_key_env=REFLECTION_ACCESS"]).folder
     write_output([read_run(run)], tmp_path / "report.html")
 
     contexts = [row["instructions"] for row in read_lines(run / "contexts.jsonl")]

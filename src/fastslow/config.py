@@ -46,6 +46,19 @@ _DEEPEST = 64
 
 Method = Literal["fst", "rl", "fast"]
 
+_PROVIDERS = (
+    "AI21", "ANTHROPIC", "AZURE", "AZURE_AI", "AZURE_OPENAI", "CEREBRAS", "CLARIFAI",
+    "CODESTRAL", "COHERE", "DASHSCOPE", "DATABRICKS", "DEEPINFRA", "DEEPSEEK", "FIREWORKS",
+    "FIREWORKS_AI", "GEMINI", "GOOGLE", "GROQ", "HOSTED_VLLM", "HUGGINGFACE", "LITELLM",
+    "LITELLM_PROXY", "MINIMAX", "MISTRAL", "MOONSHOT", "NEBIUS", "NOVITA", "NVIDIA",
+    "NVIDIA_NIM", "OPENAI", "OPENROUTER", "PERPLEXITY", "PERPLEXITYAI", "REPLICATE",
+    "SAMBANOVA", "TOGETHER", "TOGETHERAI", "TOGETHER_AI", "VLLM", "VOLCENGINE", "VOYAGE",
+    "WATSONX", "XAI", "ZAI",
+)  # fmt: skip
+
+PROVIDER_KEYS = frozenset({"HF_TOKEN", *(f"{name}_API_KEY" for name in _PROVIDERS)})
+"""Environment variables that hold keys of providers of language models, and nothing else."""
+
 DEFAULT_INSTRUCTIONS = "Answer the question. Give the final answer between <answer> and </answer>."
 
 
@@ -154,11 +167,16 @@ class ReflectionConfig(Section):
     """Base URL of an OpenAI-compatible server that serves ``model``, without password or query."""
     api_key_env: str | None = None
     """Name of the environment variable with the key, in capitals. The key itself never enters a
-    config."""
-    temperature: Annotated[float, Field(ge=0)] = 1.0
+    config. A name other than those of ``PROVIDER_KEYS`` has to be given by ``--set``."""
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["default"] = 1.0
+    """"default": not sent, for models that take no other. If a server refuses it, it is left out
+    from then on."""
     max_tokens: Positive = 2048
-    timeout: Annotated[float, Field(gt=0)] = 120.0
-    """Seconds for one request."""
+    max_tokens_key: Literal["auto", "max_tokens", "max_completion_tokens", "none"] = "auto"
+    """What a server calls ``max_tokens``. "auto": max_tokens, or max_completion_tokens once that is
+    refused; "none": not sent."""
+    timeout: Annotated[float, Field(gt=0, le=86400)] = 120.0
+    """Seconds for one request, from the connection to the last byte of the answer."""
     retries: NonNegative = 2
     """Further tries after a request that failed."""
     max_characters: Positive = 8000
@@ -492,6 +510,27 @@ def parse(
     for key in _texts_expected(merged, texts):
         _assign(merged, key, texts[key])
     return validate(RunConfig, merged, source)
+
+
+def refuse_other_keys(config: RunConfig, overrides: Iterable[str], source: str) -> None:
+    """See that a configuration sends no secret of yours to the server that it names.
+
+    ``fast.reflection.api_key_env`` may name a variable of ``PROVIDER_KEYS``, or one that an
+    override names as well. Raises: InputError.
+    """
+    name = config.fast.reflection.api_key_env
+    given: dict[str, Any] = {}
+    for override in overrides:
+        if override.partition("=")[0].strip() == "fast.reflection.api_key_env":
+            apply_override(given, override)
+    named = given["fast"]["reflection"]["api_key_env"] if given else None
+    if name is not None and name != named and name not in PROVIDER_KEYS:
+        raise InputError(
+            f"{source}: fast.reflection.api_key_env: names {name}, whose value would be sent to "
+            "the reflection server. It is not one of the variables that only hold a key for such "
+            "a server (OPENAI_API_KEY, ANTHROPIC_API_KEY and the like). If that is what you want, "
+            f"say so: --set fast.reflection.api_key_env={name}"
+        )
 
 
 def read_toml(path: Path) -> dict[str, Any]:

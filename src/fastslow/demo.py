@@ -14,7 +14,7 @@ from fastslow.places import given
 from fastslow.report.figures import draw_comparison
 from fastslow.report.tables import comparison
 from fastslow.run.record import RunRecord, read_run
-from fastslow.run.text import lines
+from fastslow.text import lines
 from fastslow.training import train
 
 METHODS = ("rl", "fst")

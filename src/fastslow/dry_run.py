@@ -23,6 +23,7 @@ def describe(path: Path, overrides: Sequence[str]) -> str:
     Reads the data; loads no model, writes nothing. Raises: InputError, as ``train`` would.
     """
     config = configuration.load(path, overrides)
+    configuration.refuse_other_keys(config, overrides, str(path))
     lines = [
         f"# run:    {folder_of(config, str(path))}",
         f"# model:  {resolve(config.model).description}",

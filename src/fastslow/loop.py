@@ -15,6 +15,7 @@ from typing import Any
 
 from fastslow.data import BatchOrder
 from fastslow.evaluation import evaluate
+from fastslow.fast.leaks import Leaks
 from fastslow.fast.protocol import ContextOptimizer, FastPhase, Pair
 from fastslow.measure.rows import (
     count_tokens,
@@ -116,7 +117,9 @@ class FastSlowLoop:
         session = self.session
         started, before = time.perf_counter(), state.population.contexts
         anchors = {p.id: p for batch in batches for p in batch}
-        fair = [p for p in anchors.values() if not any(c.shows(p) for c in before)]
+        leaks = Leaks(list(anchors.values()), stage.order.pool)
+        given_away = {name for context in before for name in leaks.given_away_by(context)}
+        fair = [problem for name, problem in anchors.items() if name not in given_away]
         if not fair:
             return state
         total, sampled = self.optimizer.most_calls(len(fair)), list[Rollout]()

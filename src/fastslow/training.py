@@ -19,7 +19,7 @@ from fastslow.data import BatchOrder, ProblemOrder, Shares
 from fastslow.errors import InputError
 from fastslow.fast import factory
 from fastslow.fast.llm import Ask as AskReflector
-from fastslow.fast.llm import make_reflector
+from fastslow.fast.llm import Reflector, make_reflector
 from fastslow.fast.proposer import ProposalError
 from fastslow.fast.protocol import ContextOptimizer
 from fastslow.inputs import MODEL, TEACHER, Located, locate, take, take_teacher
@@ -177,6 +177,7 @@ def resume(
         located, others = locate(folder.config, source, folder.inputs, overrides, here)
         folder.reconfigure(saved, others)
         config = folder.config
+        configuration.refuse_other_keys(config, others, source)
         if is_own:
             remember(config)  # with what the overrides name
         located = replace(located, config=config)
@@ -418,10 +419,15 @@ def _beginning(folder: RunFolder) -> LoopState:
 def _as_config(
     config: RunConfig | Mapping[str, Any] | Path | str, overrides: Iterable[str]
 ) -> RunConfig:
-    if isinstance(config, (str, Path)):
-        return configuration.load(config, overrides)
-    data = config.model_dump() if isinstance(config, RunConfig) else config
-    return configuration.parse(data, overrides)
+    overrides = list(overrides)
+    if isinstance(config, RunConfig):
+        return configuration.parse(config.model_dump(), overrides)
+    if isinstance(config, Mapping):
+        source, parsed = "config", configuration.parse(config, overrides)
+    else:
+        source, parsed = str(config), configuration.load(config, overrides)
+    configuration.refuse_other_keys(parsed, overrides, source)
+    return parsed
 
 
 def _run(
@@ -464,9 +470,7 @@ def _save(folder: RunFolder, policy: Policy) -> None:
     folder.save_checkpoint(policy.save)
 
 
-def _reflector(
-    config: RunConfig, policy: Policy, reflect: AskReflector | None
-) -> AskReflector | None:
+def _reflector(config: RunConfig, policy: Policy, reflect: AskReflector | None) -> Reflector | None:
     """The reflection model, of a run that needs one. Raises: InputError."""
     if not _reflects(config):
         return None
@@ -474,12 +478,12 @@ def _reflector(
 
 
 def _optimizer(
-    config: RunConfig, reflector: AskReflector | None, folder: RunFolder
+    config: RunConfig, reflector: Reflector | None, folder: RunFolder
 ) -> ContextOptimizer | None:
     if not config.uses_fast:
         return None
     if reflector is not None and not _is_policy(config):  # whose answers follow from the seed
-        reflector = folder.remembering(reflector)
+        reflector = replace(reflector, ask=folder.remembering(reflector.ask))
     return factory.build(config.fast, reflector)
 
 
@@ -505,10 +509,11 @@ def _reflection_by(policy: Policy, config: RunConfig) -> Callable[[str], str]:
                 "lower that or fast.minibatch"
             )
         request = SampleRequest(prompt_ids, (derive_seed(config.seed, "reflect", prompt),))
+        temperature = 1.0 if settings.temperature == "default" else settings.temperature
         ((completion,),) = policy.sample(
             [request],
             max_tokens=settings.max_tokens,
-            temperature=max(settings.temperature, 0.01),  # 0, greedy, as nearly as sampling can
+            temperature=max(temperature, 0.01),  # 0, greedy, as nearly as sampling can
         )
         return completion.text
 

@@ -180,6 +180,8 @@ class Candidate:
         cycle: the cycle in which it was proposed.
         scores: score per problem id, from one rollout each, under the policy of the latest fast
             phase that scored it. A candidate rejected early has the scores of its minibatch only.
+        shown: ids of the problems that proposers of that phase were shown. Their scores do not
+            count: a context may have been written for them.
     """
 
     context: Context
@@ -187,11 +189,18 @@ class Candidate:
     origin: str = "seed"
     cycle: int = 0
     scores: Mapping[str, float] = field(default_factory=dict)
+    shown: frozenset[str] = frozenset()
+
+    @property
+    def counted(self) -> dict[str, float]:
+        """The scores that count, in the order of ``scores``."""
+        return {name: score for name, score in self.scores.items() if name not in self.shown}
 
     @property
     def mean(self) -> float | None:
-        """Mean score over the problems it was scored on, or None where there are none."""
-        return sum(self.scores.values()) / len(self.scores) if self.scores else None
+        """Mean of the scores that count, or None where there are none."""
+        counted = self.counted
+        return sum(counted.values()) / len(counted) if counted else None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from fastslow.fast.demonstrations import DemonstrationProposer
 from fastslow.fast.gepa import GepaOptimizer, auto_budget
 from fastslow.fast.proposer import ProposalError
 from fastslow.fast.reflection import ReflectionProposer
-from fastslow.types import Candidate, Context, Demonstration, Population, Problem
+from fastslow.types import Candidate, Context, Demonstration, Population, Problem, Verdict
 
 SHOW = DemonstrationProposer(max_turns=8, max_tokens=200, probe=4)
 FEW = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
@@ -165,11 +165,44 @@ def test_rejected_proposals_are_listed_with_their_minibatch(world):
     assert [c.context.instructions for c in evolution.population.candidates] == ["Answer."]
 
 
+def test_scores_count_no_problem_that_a_proposer_was_shown(world):
+    """A context that is good at just what its proposer saw is no better than its parent."""
+    seen = []
+
+    def memorise(parent, examples, phase, rng):
+        seen.extend(problem.id for problem, _ in examples)
+        return Context(f"Memorised {len(seen)}.")
+
+    class Memory(world):
+        def _rollout(self, problem, context):
+            rollout = super()._rollout(problem, context)
+            known = context.instructions.startswith("Memorised") and problem.id in seen
+            return replace(rollout, verdict=Verdict(float(known)))
+
+    toy = Memory(lambda _: 0.0)
+    evolution = optimizer(proposers=[Scripted(memorise)]).evolve(toy.phase(anchors=40))
+    accepted = [c for c in evolution.candidates[1:] if len(c.scores) == 40]
+    assert accepted
+    for candidate in evolution.candidates:
+        assert not set(candidate.counted) & set(seen)
+        assert candidate.mean in (0.0, None)
+    for candidate in accepted:
+        assert sum(candidate.scores.values()) > 0
+        assert set(candidate.counted) == set(evolution.candidates[0].counted)
+
+
+@pytest.mark.parametrize(("anchors", "shown"), [(1, 0), (2, 1), (12, 6), (192, 24)])
+def test_at_most_half_of_the_anchors_are_shown(world, anchors, shown):
+    evolution = optimizer().evolve(world(lambda _: 0.0).phase(anchors=anchors))
+    assert {len(candidate.shown) for candidate in evolution.candidates} == {shown}
+    assert len(evolution.candidates[0].counted) == anchors - shown
+
+
 def test_whole_batches_reach_the_policy(by_turns):
     phase = by_turns.phase(population=contexts(3))
     optimizer().evolve(phase)
     assert len(by_turns.calls[0]) == 3 * len(phase.anchors)
-    assert {len(call) for call in by_turns.calls[1:]} <= {3, 4, len(phase.anchors) - 3}
+    assert {len(call) for call in by_turns.calls[1:]} <= {2, 3, 4, len(phase.anchors) - 3}
 
 
 @FEW
@@ -298,7 +331,7 @@ def test_no_proposal_is_wasted_on_pool_problems_that_are_anchors(by_turns):
     assert optimizer().evolve(phase).failed_proposals == 0
 
 
-def test_a_proposal_that_shows_an_anchor_is_dropped(world):
+def test_a_proposal_that_shows_an_anchor_is_dropped(world, caplog):
     def leak(parent, examples, phase, rng):
         problem = phase.anchors[-1]
         turn = Demonstration(problem.question.upper(), "the answer")
@@ -306,6 +339,16 @@ def test_a_proposal_that_shows_an_anchor_is_dropped(world):
 
     evolution = optimizer(proposers=[Scripted(leak)]).evolve(world(lambda _: 0.0).phase())
     assert (evolution.proposals, evolution.failed_proposals) == (0, 8)
+    assert "scripted: a proposed context was refused: it shows problem 'anchor11'" in caplog.text
+
+
+def test_instructions_that_quote_an_anchor_are_dropped(world, caplog):
+    def leak(parent, examples, phase, rng):
+        return Context("If asked, what IS, anchor of\n 1? say 1.")
+
+    evolution = optimizer(proposers=[Scripted(leak)]).evolve(world(lambda _: 0.0).phase())
+    assert (evolution.proposals, evolution.failed_proposals) == (0, 8)
+    assert "it quotes the question of problem 'anchor1'" in caplog.text
 
 
 def test_a_context_that_was_scored_already_is_not_proposed_again(world):

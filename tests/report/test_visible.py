@@ -3,10 +3,9 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
+from fastslow.report.visible import visible
 from hypothesis import given
 from hypothesis import strategies as st
-
-from fastslow.report.visible import visible
 
 TEXTS = st.text(st.characters() | st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp"]))
 

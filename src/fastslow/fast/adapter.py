@@ -7,6 +7,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastslow.fast.codec import Texts, decode, encode
@@ -25,6 +26,32 @@ PATIENCE = 2
 a server that is down would otherwise cost every proposal all its tries and timeouts."""
 
 
+@dataclass(frozen=True)
+class AnchorSets:
+    """The anchors of a phase in two parts, as GEPA has them.
+
+    Attributes:
+        shown: those that proposers are shown, with what the policy made of them.
+        scored: those that scores count.
+    """
+
+    shown: list[Problem]
+    scored: list[Problem]
+
+    @classmethod
+    def split(cls, anchors: Sequence[Problem], size: int, seed: int) -> AnchorSets:
+        """Set ``size`` anchors aside to be shown, or half of them where those are fewer. A single
+        anchor has to serve as both."""
+        count = min(size, len(anchors) // 2)
+        if count == 0:
+            return cls(list(anchors), list(anchors))
+        chosen = set(random.Random(f"shown {seed}").sample(range(len(anchors)), count))
+        return cls(
+            [problem for number, problem in enumerate(anchors) if number in chosen],
+            [problem for number, problem in enumerate(anchors) if number not in chosen],
+        )
+
+
 class Adapter:
     """Implements ``gepa.GEPAAdapter`` for one fast phase and keeps the phase's bookkeeping.
 
@@ -37,8 +64,9 @@ class Adapter:
             of the run: ``stuck`` stops GEPA and the optimiser raises it again.
     """
 
-    def __init__(self, phase: FastPhase, proposers: Sequence[Proposer]) -> None:
+    def __init__(self, phase: FastPhase, proposers: Sequence[Proposer], sets: AnchorSets) -> None:
         self._phase = phase
+        self._sets = sets
         self._proposers = list(proposers)
         self._turn = 0
         self._unreachable: Counter[str] = Counter()
@@ -71,7 +99,10 @@ class Adapter:
 
         asked = [(decode(texts), problems) for texts, problems in items]
         pairs = [(problem, context) for context, problems in asked for problem in problems]
-        rollouts = iter(self._phase.evaluate(pairs))
+        accepted = [context for context, problems in asked if problems == self._sets.scored]
+        aside = [(problem, context) for context in accepted for problem in self._sets.shown]
+        # The slow phase asks all anchors, and can use what was sampled on those set aside.
+        rollouts = iter(self._phase.evaluate([*pairs, *aside]))
         batches = []
         for _, problems in asked:
             outputs = [next(rollouts) for _ in problems]
@@ -113,7 +144,7 @@ class Adapter:
         except Exception as error:
             self.error = error
             return {}
-        if child is None or not self._is_new_and_fair(child):
+        if child is None or not self._is_new_and_fair(proposer, child):
             self.failed += 1
             return {}
         self.candidates[child.digest] = Candidate(
@@ -136,11 +167,23 @@ class Adapter:
         self._unreachable[proposer.name] = 0
         return child
 
-    def _is_new_and_fair(self, context: Context) -> bool:
-        """Whether it was not scored yet and shows none of the problems it would be scored on."""
-        return context.digest not in self.candidates and not any(
-            context.shows(problem) for problem in self._phase.anchors
-        )
+    def _is_new_and_fair(self, proposer: Proposer, context: Context) -> bool:
+        """Whether it was not scored yet and gives none of the problems away that it would be scored
+        on."""
+        if context.digest in self.candidates:
+            return False
+        given_away = self._phase.leaks.given_away_by(context)
+        for name, how in list(given_away.items())[:1]:
+            others = f" and {len(given_away) - 1} more" if len(given_away) > 1 else ""
+            log.warning(
+                "%s: a proposed context was refused: it %s problem %r%s, which it would be scored "
+                "on",
+                proposer.name,
+                how,
+                name,
+                others,
+            )
+        return not given_away
 
 
 class Acceptance:

@@ -3,6 +3,11 @@
 One fast phase of the paper with the ``gepa`` library: the population of the last cycle is scored
 again under the moved weights, GEPA evolves it on the anchor set, and the top K of the per-instance
 Pareto frontier is kept (see ``selection``).
+
+Some anchors are set aside to be shown to proposers, as many as all proposals of the phase can see,
+at most half. Scores count the others, which are the same for all contexts and were shown to none of
+their proposers in this phase. Every context that is accepted is still sampled on all anchors, so a
+phase takes as many rollouts as if none were set aside, and the slow phase can reuse as many.
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from fastslow.fast.adapter import Acceptance, Adapter
+from fastslow.fast.adapter import Acceptance, Adapter, AnchorSets
 from fastslow.fast.codec import encode
 from fastslow.fast.memo import Memo
 from fastslow.fast.proposer import Example, Proposer
@@ -56,7 +61,8 @@ class GepaOptimizer:
             for the previous population, which is always scored, with a warning.
         proposals: proposals of a phase, at most. One whose parent solves its whole minibatch is
             passed over by GEPA: it could not be told to be better.
-        minibatch: anchors on which a proposal must beat its parent before it is scored on all.
+        minibatch: anchors shown to a proposer, on which its proposal must beat the parent before it
+            is scored on all others.
         proposers: what writes new contexts; they take turns.
     """
 
@@ -78,7 +84,8 @@ class GepaOptimizer:
         phase = replace(
             phase, evaluate=memo, anchors=anchors, pool=_without_anchors(phase.pool, anchors)
         )
-        adapter = Adapter(phase, self.proposers)
+        sets = AnchorSets.split(anchors, self.proposals * self.minibatch, phase.seed)
+        adapter = Adapter(phase, self.proposers, sets)
         budget = self._metric_calls(len(anchors), adapter.proposal_calls)
         previous = phase.population.contexts
         rescoring = [(problem, context) for context in previous for problem in anchors]
@@ -91,11 +98,15 @@ class GepaOptimizer:
                 phase.cycle,
             )
         memo(rescoring)
-        self._search(phase, memo, adapter, budget)
+        self._search(phase, sets, memo, adapter, budget)
 
-        candidates = tuple(_scored(c, anchors, memo) for c in adapter.candidates.values())
-        complete = [c for c in candidates if _is_complete(c, anchors, memo)]
-        kept = self._kept(complete, len(anchors)) or candidates[: len(previous)]
+        shown = frozenset(p.id for p in sets.shown) - {p.id for p in sets.scored}
+        candidates = tuple(
+            replace(_scored(candidate, anchors, memo), shown=shown)
+            for candidate in adapter.candidates.values()
+        )
+        complete = [c for c in candidates if _is_complete(c, sets.scored, memo)]
+        kept = self._kept(complete, len(sets.scored)) or candidates[: len(previous)]
         return Evolution(
             population=Population(kept),
             candidates=candidates,
@@ -106,14 +117,14 @@ class GepaOptimizer:
         )
 
     def _kept(self, complete: Sequence[Candidate], anchors: int) -> tuple[Candidate, ...]:
-        """The candidates to keep, compared on the anchors on which all have a score; none if there
-        is no such anchor."""
-        able = [c for c in complete if len(c.scores) >= COVERAGE * anchors]
-        common = set.intersection(*(set(c.scores) for c in able)) if able else set()
+        """The candidates to keep, compared on the anchors on which all have a score that counts;
+        none if there is no such anchor."""
+        able = [c for c in complete if len(c.counted) >= COVERAGE * anchors]
+        common = set.intersection(*(set(c.counted) for c in able)) if able else set()
         if not common:
             return ()
         compared = [
-            replace(c, scores={p: score for p, score in c.scores.items() if p in common})
+            replace(c, scores={p: score for p, score in c.counted.items() if p in common})
             for c in able
         ]
         by_digest = {c.context.digest: c for c in able}
@@ -130,7 +141,9 @@ class GepaOptimizer:
             proposal_calls=proposal_calls,
         )
 
-    def _search(self, phase: FastPhase, memo: Memo, adapter: Adapter, budget: int) -> None:
+    def _search(
+        self, phase: FastPhase, sets: AnchorSets, memo: Memo, adapter: Adapter, budget: int
+    ) -> None:
         """Let GEPA propose, score and accept; what it finds stays in ``adapter`` and ``memo``."""
         from gepa.api import optimize
         from gepa.utils import MaxCandidateProposalsStopper
@@ -143,14 +156,15 @@ class GepaOptimizer:
         # A folder that was used before would silently win over it, so each phase gets its own.
         # GEPA scores its one seed again all the same; the memo answers.
         with tempfile.TemporaryDirectory(prefix="fastslow-gepa-") as folder:
-            state = _initial_state(phase, memo)
+            state = _initial_state(phase, sets.scored, memo)
             state.save(folder)
             optimize(
                 seed_candidate=state.program_candidates[0],
-                trainset=list(phase.anchors),
+                trainset=sets.shown,
+                valset=sets.scored,
                 adapter=cast("GEPAAdapter[Problem, Example, Rollout]", adapter),
                 module_selector=adapter.choose_proposer,
-                reflection_minibatch_size=min(self.minibatch, len(phase.anchors)),
+                reflection_minibatch_size=min(self.minibatch, len(sets.shown)),
                 acceptance_criterion=Acceptance(),
                 stop_callbacks=[exhausted, MaxCandidateProposalsStopper(self.proposals)],
                 track_best_outputs=False,
@@ -169,13 +183,15 @@ class _Logger:
         log.debug("%s", message)
 
 
-def _initial_state(phase: FastPhase, memo: Memo) -> GEPAState[Rollout, int]:
+def _initial_state(
+    phase: FastPhase, scored: Sequence[Problem], memo: Memo
+) -> GEPAState[Rollout, int]:
     """GEPA's state after it has scored every context of the previous population."""
     from gepa.core.state import GEPAState, ValsetEvaluation
 
     programs, evaluations = [], []
     for context in phase.population.contexts:
-        rollouts = [memo.rollouts[problem.id, context.digest] for problem in phase.anchors]
+        rollouts = [memo.rollouts[problem.id, context.digest] for problem in scored]
         scores = {n: rollout.reward for n, rollout in enumerate(rollouts) if rollout.is_graded}
         programs.append(encode(context))
         evaluations.append(
@@ -190,7 +206,7 @@ def _initial_state(phase: FastPhase, memo: Memo) -> GEPAState[Rollout, int]:
 
 
 def _scored(candidate: Candidate, anchors: Sequence[Problem], memo: Memo) -> Candidate:
-    """The candidate with the scores that it got in this phase, in the order of the anchors."""
+    """The candidate with the scores that it got in this phase on ``anchors``, in their order."""
     digest = candidate.context.digest
     tried = (memo.rollouts.get((problem.id, digest)) for problem in anchors)
     return replace(candidate, scores={r.problem_id: r.reward for r in tried if r and r.is_graded})

@@ -1,26 +1,29 @@
-"""The client of the reflection model: a prompt in, an answer out, whatever stands behind it.
+"""The reflection model: a prompt in, an answer out, whatever stands behind it.
 
 Never raises but ``ProposalError`` for a model that is down, slow or talks nonsense. A signal that
-stops the run breaks off a request. The run's keys reach neither a message nor an answer, which may
-quote them, nor a prompt.
+stops the run ends a request. The run's keys reach neither a message nor an answer, which may quote
+them, nor a prompt.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import Any
 
 from fastslow.config import ReflectionConfig
 from fastslow.errors import FastslowError, InputError
+from fastslow.fast.client import Client, ExchangeError
 from fastslow.fast.proposer import ProposalError
 from fastslow.interruption import waiting
 from fastslow.redaction import redact, redact_addresses
+from fastslow.text import one_line
 
-if TYPE_CHECKING:
-    import httpx
+log = logging.getLogger("fastslow.fast")
 
 Ask = Callable[[str], str]
 """A prompt in, the text of the answer out."""
@@ -29,10 +32,30 @@ LONGEST_WAIT = 30.0
 """Seconds between two tries, at most: waits double from one second on."""
 
 LARGEST_REPLY = 2**22
-"""Bytes of a server's reply, at most. No instructions are as long."""
+"""Raw bytes of a server's reply, at most, headers included. No instructions are as long."""
 
 _WORTH_ANOTHER_TRY = {408, 409, 425, 429}
-"""The statuses from 400 to 499 that say "later", not "never"."""
+"""The statuses from 300 to 499 that say "later", not "never"."""
+
+_MAX_SHOWN = 500
+"""Characters of a message, at most."""
+
+
+@dataclass(frozen=True)
+class Reflector:
+    """The reflection model of a run. It takes the run's keys out of a prompt and passes it on.
+
+    Attributes:
+        ask: answers a prompt that holds no key. A run that writes prompts and answers down does so
+            around this, so that what is written is what was sent.
+        key_names: environment variables that hold keys, beside those whose names tell.
+    """
+
+    ask: Ask
+    key_names: tuple[str, ...] = ()
+
+    def __call__(self, prompt: str) -> str:
+        return self.ask(redact(prompt, *self.key_names))
 
 
 def make_reflector(
@@ -40,7 +63,7 @@ def make_reflector(
     ask_policy: Ask | None = None,
     reflect: Ask | None = None,
     sleep: Callable[[float], None] = time.sleep,
-) -> Ask:
+) -> Reflector:
     """The reflection model of a configuration.
 
     Args:
@@ -51,9 +74,18 @@ def make_reflector(
         sleep: waits between tries, in seconds.
 
     Raises:
-        InputError: for a model or key that cannot be had. The function returned raises
+        InputError: for a model or key that cannot be had. The reflector returned raises
             ``ProposalError`` if there is no answer after all tries.
     """
+    return Reflector(_asker(config, ask_policy, reflect, sleep), _key_names(config))
+
+
+def _asker(
+    config: ReflectionConfig,
+    ask_policy: Ask | None,
+    reflect: Ask | None,
+    sleep: Callable[[float], None],
+) -> Ask:
     if reflect is not None:
         return _patient("the reflection function", reflect, config, sleep)
     if config.model is None:
@@ -86,13 +118,13 @@ def _patient(
     """``ask`` with tries and exponential backoff; every failure ends as a ``ProposalError``."""
 
     def patient(prompt: str) -> str:
-        prompt, tries = _without_keys(prompt, config), 0
+        tries = 0
         while True:
             try:
                 with waiting():
                     answer = ask(prompt)
                 if isinstance(answer, str):
-                    return _without_keys(answer, config)
+                    return redact(answer, *_key_names(config))
                 raise TypeError(f"expected a text as answer, found {type(answer).__name__}")
             except FastslowError:
                 raise
@@ -100,8 +132,7 @@ def _patient(
                 tries += 1
                 if tries > config.retries or _is_final(error):
                     count = f"{tries} {'try' if tries == 1 else 'tries'}"
-                    reason = f"{type(error).__name__}: {error}"
-                    message = f"{name} gave no answer after {count}: {reason}"
+                    message = f"{name} gave no answer after {count}: {_reason(error, config)}"
                     raise ProposalError(_fit_to_show(message, config)) from None
             with waiting():
                 sleep(min(2.0 ** (tries - 1), LONGEST_WAIT))
@@ -109,89 +140,142 @@ def _patient(
     return patient
 
 
+def _reason(error: Exception, config: ReflectionConfig) -> str:
+    if not isinstance(error, ExchangeError):
+        return f"{type(error).__name__}: {error}"
+    if error.is_cut_off:
+        return f"{error.words}: raise fast.reflection.max_tokens, which is {config.max_tokens}"
+    return str(error)
+
+
 def _is_final(error: Exception) -> bool:
-    """Whether the server understood and refused, so that asking again is of no use."""
-    response = getattr(error, "response", None)
-    status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
-    return isinstance(status, int) and 400 <= status < 500 and status not in _WORTH_ANOTHER_TRY
+    """Whether asking again is of no use: the server understood and refused, or sent the request
+    elsewhere, or the answer takes more tokens than it may."""
+    if not isinstance(error, ExchangeError):
+        return False
+    status = error.status or 0
+    return error.is_cut_off or (300 <= status < 500 and status not in _WORTH_ANOTHER_TRY)
 
 
-def _server(config: ReflectionConfig) -> Callable[[str], object]:
+@dataclass(frozen=True)
+class Parameters:
+    """What a request says beside its messages. Some models refuse some of it.
+
+    Attributes:
+        max_tokens_key: what the limit on tokens is called, or None to leave it out.
+        sends_temperature: whether the temperature is given.
+    """
+
+    max_tokens_key: str | None
+    sends_temperature: bool
+
+    @classmethod
+    def of(cls, config: ReflectionConfig) -> Parameters:
+        """What to begin with."""
+        key = {"auto": "max_tokens", "none": None}.get(config.max_tokens_key, config.max_tokens_key)
+        return cls(key, config.temperature != "default")
+
+    def values(self, config: ReflectionConfig) -> dict[str, Any]:
+        """By their names in a request."""
+        return {
+            **({"temperature": config.temperature} if self.sends_temperature else {}),
+            **({self.max_tokens_key: config.max_tokens} if self.max_tokens_key else {}),
+        }
+
+    def without_refused(self, error: ExchangeError, config: ReflectionConfig) -> Parameters | None:
+        """What to send instead, if the server names a parameter that it refuses; else None."""
+        if error.status not in (400, 422):
+            return None
+        words = error.words.lower()
+        names_limit = "max_tokens" in words or "max_completion_tokens" in words
+        may_rename = config.max_tokens_key == "auto" and self.max_tokens_key == "max_tokens"
+        if names_limit and may_rename:
+            return replace(self, max_tokens_key="max_completion_tokens")
+        if "temperature" in words and self.sends_temperature:
+            return replace(self, sends_temperature=False)
+        return None
+
+
+def _adapting(
+    ask: Callable[[dict[str, Any]], str], config: ReflectionConfig
+) -> Callable[[str], str]:
+    """Asks with the parameters that the server takes, and remembers which those are.
+
+    Args:
+        ask: sends a request of messages and parameters. Raises: ExchangeError.
+        config: where the parameters come from.
+    """
+    accepted = Parameters.of(config)
+
+    def adapting(prompt: str) -> str:
+        nonlocal accepted
+        parameters, messages = accepted, [{"role": "user", "content": prompt}]
+        while True:
+            request = {"model": config.model, "messages": messages, **parameters.values(config)}
+            try:
+                answer = ask(request)
+            except ExchangeError as error:
+                changed = parameters.without_refused(error, config)
+                if changed is None:
+                    raise
+                sent = ", ".join(changed.values(config)) or "neither temperature nor max_tokens"
+                refused = f"{config.model} refuses a parameter ({error}): asked with {sent} instead"
+                log.warning("%s", _fit_to_show(refused, config))
+                parameters = changed
+            else:
+                accepted = parameters
+                return answer
+
+    return adapting
+
+
+def _server(config: ReflectionConfig) -> Callable[[str], str]:
     """An OpenAI-compatible server. Asked directly: litellm takes seconds to import."""
-    import httpx
-
     url = f"{str(config.url).rstrip('/')}/chat/completions"
     key = _key(config)
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    client = _started(Client())
 
-    def ask(prompt: str) -> object:
-        body = {
-            "model": config.model,
-            "messages": [{"role": "user", "content": prompt}],
-            "temperature": config.temperature,
-            "max_tokens": config.max_tokens,
-        }
-        started = time.monotonic()
-        with httpx.stream("POST", url, json=body, headers=headers, timeout=config.timeout) as reply:
-            reply.raise_for_status()
-            content = _read(reply, started + config.timeout)
-        try:
-            return json.loads(content)["choices"][0]["message"]["content"]
-        except (ValueError, LookupError, TypeError):
-            # Without its secrets before it is cut, which could leave half of one.
-            found = _fit_to_show(content.decode("utf-8", "replace"), config)[:100]
-            raise ValueError(f"expected a chat completion, found {found!r}") from None
+    def ask(request: dict[str, Any]) -> str:
+        job = {"url": url, "headers": headers, "body": request}
+        return client.ask(job, config.timeout, LARGEST_REPLY)
 
-    return ask
+    return _adapting(ask, config)
 
 
-def _read(reply: httpx.Response, deadline: float) -> bytes:
-    """The body of a reply. A server that drips or pours without end is left."""
-    content = bytearray()
-    for chunk in reply.iter_bytes():
-        content += chunk
-        if len(content) > LARGEST_REPLY:
-            raise ValueError(f"expected a chat completion, found more than {LARGEST_REPLY} bytes")
-        if time.monotonic() > deadline:
-            raise TimeoutError("the reply did not end in time")
-    return bytes(content)
-
-
-def _litellm(config: ReflectionConfig) -> Callable[[str], object]:
+def _litellm(config: ReflectionConfig) -> Callable[[str], str]:
     """Any provider that litellm knows; keys come from the provider's own environment variables."""
-    # Read by litellm when it is imported: keeps the import from fetching a price list.
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    try:
-        import litellm
-    except ImportError:
+    if find_spec("litellm") is None:
         raise InputError(
             f"fast.reflection.model is {config.model!r}, which needs litellm: "
             "pip install 'fastslow[reflection]'"
-        ) from None
-    litellm.suppress_debug_info = True  # its advice would go to standard output
+        )
     key = _key(config)
+    client = _started(Client("litellm"))
     try:
-        litellm.get_llm_provider(config.model)
-    except litellm.exceptions.BadRequestError:
+        client.ask({"model": config.model}, 10.0, LARGEST_REPLY)
+    except ExchangeError as error:
+        if error.status is None:
+            raise InputError(f"fast.reflection.model is {config.model!r}: {error}") from None
         raise InputError(
             f"fast.reflection.model is {config.model!r}, which is no litellm model. Allowed: "
             '"policy", a litellm name such as "openai/gpt-4o-mini", or any name together with url'
         ) from None
 
-    def ask(prompt: str) -> object:
-        reply = litellm.completion(
-            model=config.model,
-            messages=[{"role": "user", "content": prompt}],
-            temperature=config.temperature,
-            max_tokens=config.max_tokens,
-            timeout=config.timeout,
-            api_key=key,
-            max_retries=0,
-            drop_params=True,
-        )
-        return reply.choices[0].message.content
+    def ask(request: dict[str, Any]) -> str:
+        job = {"litellm": {**request, "api_key": key}}
+        return client.ask(job, config.timeout, LARGEST_REPLY)
 
-    return ask
+    return _adapting(ask, config)
+
+
+def _started(client: Client) -> Client:
+    """Raises: InputError."""
+    try:
+        client.start()
+    except ExchangeError as error:
+        raise InputError(f"fast.reflection: no process can be started to ask: {error}") from None
+    return client
 
 
 def _key(config: ReflectionConfig) -> str | None:
@@ -211,10 +295,11 @@ def _key(config: ReflectionConfig) -> str | None:
     return key
 
 
-def _without_keys(text: str, config: ReflectionConfig) -> str:
-    return redact(text, *([config.api_key_env] if config.api_key_env else []))
+def _key_names(config: ReflectionConfig) -> tuple[str, ...]:
+    return (config.api_key_env,) if config.api_key_env else ()
 
 
 def _fit_to_show(message: str, config: ReflectionConfig) -> str:
-    """One line of at most 500 characters. Servers like to quote the key they refuse."""
-    return " ".join(redact_addresses(_without_keys(message, config)).split())[:500]
+    """One line of at most ``_MAX_SHOWN`` characters, without keys, which servers like to quote."""
+    # Redacted before it is cut, which could leave half of a key.
+    return one_line(redact_addresses(redact(message, *_key_names(config))))[:_MAX_SHOWN]

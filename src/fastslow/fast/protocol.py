@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
+from fastslow.fast.leaks import Leaks
 from fastslow.types import Candidate, Context, Population, Problem, Rollout
 
 Pair = tuple[Problem, Context]
@@ -24,7 +26,8 @@ class FastPhase:
     Attributes:
         cycle: number of the cycle, from 0.
         population: the previous population, or the seed context alone.
-        anchors: the problems of the next T batches; no context of the population shows any of them.
+        anchors: the problems of the next T batches; no context of the population gives any of them
+            away.
         pool: training problems that no slow step asks: demonstrations are made of these.
         evaluate: the only way to the policy.
         demonstrate: the reference answer of a problem in the format that the verifier wants, or
@@ -41,6 +44,11 @@ class FastPhase:
     demonstrate: Callable[[Problem], str | None]
     count_tokens: Callable[[str], int]
     seed: int
+
+    @cached_property
+    def leaks(self) -> Leaks:
+        """Finds the anchors that a context gives away."""
+        return Leaks(self.anchors, self.pool)
 
 
 @dataclass(frozen=True)

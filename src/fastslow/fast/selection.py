@@ -41,11 +41,11 @@ def select(candidates: Sequence[Candidate], k: int) -> tuple[Candidate, ...]:
     the context that has failed for longest.
 
     Args:
-        candidates: at least one, with different contexts, all scored on the same problems.
+        candidates: at least one, with different contexts, whose scores on the same problems count.
         k: the size of the population, at most.
     """
-    on_frontier = frontier({c.context.digest: c.scores for c in candidates})
+    on_frontier = frontier({c.context.digest: c.counted for c in candidates})
     # fsum: a mean must not depend on the order in which its problems were scored.
     latest_first = list(candidates)[::-1]
-    best, *rest = sorted(latest_first, key=lambda c: -math.fsum(c.scores.values()))
+    best, *rest = sorted(latest_first, key=lambda c: -math.fsum(c.counted.values()))
     return (best, *(c for c in rest if c.context.digest in on_frontier))[:k]

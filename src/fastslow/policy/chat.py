@@ -17,7 +17,7 @@ from typing import Any
 from fastslow.errors import InputError
 from fastslow.policy.marks import MarkedTokenizer, Opaque
 from fastslow.policy.rendering import Template, try_out
-from fastslow.run.text import well_formed
+from fastslow.text import well_formed
 from fastslow.types import Context, Message
 
 log = logging.getLogger("fastslow.policy")

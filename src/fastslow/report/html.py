@@ -34,8 +34,8 @@ from fastslow.report.plot import Figure
 from fastslow.report.quadrants import quadrants_figure, quadrants_table, read_quadrants
 from fastslow.report.rollouts import LONGEST, RolloutSample, sample_rollouts, thinned
 from fastslow.report.table import Cell, Table, write_tables
-from fastslow.report.visible import visible
 from fastslow.run.record import RunRecord
+from fastslow.text import spell_hidden
 
 _NOTHING = Markup("")
 
@@ -203,7 +203,8 @@ def _template(name: str) -> str:
 
 def _shown(value: Any) -> Any:
     """What an expression of a template writes, before it is escaped."""
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    is_text = isinstance(value, str) and not isinstance(value, Markup)
+    return spell_hidden(value) if is_text else value
 
 
 def _own_code() -> dict[str, Any]:

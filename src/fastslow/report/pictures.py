@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from fastslow.report.plot import Figure, Panel, describe, save_panel
 from fastslow.report.svg import inline_svg
-from fastslow.report.visible import visible
+from fastslow.text import spell_hidden
 
 
 @dataclass(frozen=True)
@@ -61,5 +61,5 @@ def _inline_png(panel: Panel) -> Markup:
     file = io.BytesIO()
     save_panel(panel, file, format="png", dpi=150)
     data = base64.b64encode(file.getvalue()).decode("ascii")
-    words = visible(f"{panel.title}: {describe(panel)}")
+    words = spell_hidden(f"{panel.title}: {describe(panel)}")
     return Markup('<img src="data:image/png;base64,{}" alt="{}">').format(data, words)

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 from fastslow.report.arms import Look
 from fastslow.report.table import Table
-from fastslow.run.text import one_line
+from fastslow.text import one_line
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ import re
 from xml.etree import ElementTree
 
 from fastslow.report.plot import Panel, describe, save_panel
-from fastslow.report.visible import visible
+from fastslow.text import spell_hidden
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
@@ -66,5 +66,5 @@ def _describe(root: ElementTree.Element, panel: Panel, name: str) -> None:
     root.set("aria-labelledby", f"{name}-title {name}-desc")
     for place, (kind, text) in enumerate((("title", panel.title), ("desc", describe(panel)))):
         element = ElementTree.Element(f"{{{_SVG}}}{kind}", {"id": f"{name}-{kind}"})
-        element.text = visible(text)
+        element.text = spell_hidden(text)
         root.insert(place, element)

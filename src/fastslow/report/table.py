@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastslow.report.visible import visible
+from fastslow.text import spell_hidden
 
 Cell = str | int | float | None
 """None: nothing was measured. It is an empty cell, never 0."""
@@ -52,4 +52,5 @@ def _plain(cell: Cell) -> Cell:
     before it. Numbers stay as they are."""
     if not isinstance(cell, str):
         return cell
-    return f"'{visible(cell)}" if cell.lstrip().startswith(("=", "+", "-", "@")) else visible(cell)
+    shown = spell_hidden(cell)
+    return f"'{shown}" if cell.lstrip().startswith(("=", "+", "-", "@")) else shown

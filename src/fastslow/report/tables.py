@@ -10,7 +10,7 @@ from rich.text import Text
 from fastslow.report.names import distinctly_named
 from fastslow.report.overview import steps_done
 from fastslow.run.record import RunRecord
-from fastslow.run.text import one_line
+from fastslow.text import one_line
 
 
 def comparison(runs: Sequence[RunRecord]) -> Table:

@@ -28,10 +28,10 @@ from fastslow.fast.protocol import Evolution
 from fastslow.redaction import redact
 from fastslow.run.observer import Observer, Phase
 from fastslow.run.state import LoopState
-from fastslow.run.text import lines, one_line
 from fastslow.run.timing import Forecast, clock
 from fastslow.slow.anomalies import AnomalyError
 from fastslow.streams import tolerant
+from fastslow.text import lines, one_line
 from fastslow.types import Candidate, Problem, Rollout
 
 _SHOWN = {

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fastslow.run.text import lines
+from fastslow.text import lines
 
 _EVAL_LABELS = ("task", "split", "context")
 """What tells the evaluation rows of one step apart, and therefore becomes part of the tag."""

@@ -366,6 +366,7 @@ class RunFolder(Observer):
             **({} if candidate.mean is None else {"mean": candidate.mean}),
             **context_to_json(candidate.context),
             "scores": dict(candidate.scores),
+            "shown": sorted(candidate.shown),
         }
         with self._writing("contexts.jsonl"):
             self._contexts.append(record)

@@ -18,7 +18,7 @@ from fastslow.errors import InputError
 from fastslow.regular import open_regular
 from fastslow.run import disk
 from fastslow.run.observer import Phase
-from fastslow.run.text import well_formed
+from fastslow.text import well_formed
 from fastslow.types import Failure, Problem, Rollout
 
 if TYPE_CHECKING:

@@ -98,6 +98,7 @@ def candidate_to_json(candidate: Candidate) -> Json:
         "origin": candidate.origin,
         "cycle": candidate.cycle,
         "scores": dict(candidate.scores),
+        "shown": sorted(candidate.shown),
     }
 
 
@@ -108,6 +109,7 @@ def candidate_from_json(data: Json) -> Candidate:
         origin=data["origin"],
         cycle=int(data["cycle"]),
         scores={problem: float(score) for problem, score in data["scores"].items()},
+        shown=frozenset(data["shown"]),
     )
 
 

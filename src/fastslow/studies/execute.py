@@ -150,7 +150,9 @@ def _complete(spec: RunSpec, before: Status, console: bool) -> None:
         training.train(spec.resolved, console=console)
     elif before == "unfinished":
         # Its configuration is the study's (``status``), so what it names is the user's own choice.
-        training.resume(spec.path, console=console, trust=True)
+        key = spec.config.fast.reflection.api_key_env  # allowed when the study was prepared
+        allowed = [f"fast.reflection.api_key_env={key}"] if key else []
+        training.resume(spec.path, allowed, console=console, trust=True)
 
 
 def _cost(left: Sequence[RunSpec], outcome: Outcome) -> str:

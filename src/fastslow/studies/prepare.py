@@ -93,7 +93,9 @@ def _read(path: Path, overrides: Sequence[str]) -> tuple[RunConfig, dict[str, An
     if not isinstance(study["study"], dict):
         raise InputError(f"{path}: study: is a value; found {study['study']!r}. Allowed: a table")
     of_run = [override for override in overrides if override not in of_study]
-    return configuration.parse(data, of_run, source=str(path)), study["study"]
+    config = configuration.parse(data, of_run, source=str(path))
+    configuration.refuse_other_keys(config, of_run, str(path))
+    return config, study["study"]
 
 
 def _require_evaluations(config: RunConfig, source: str) -> None:

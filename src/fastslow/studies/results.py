@@ -24,12 +24,12 @@ from fastslow.report.plot import Figure, draw
 from fastslow.run import disk
 from fastslow.run.record import Row
 from fastslow.run.serial import dumps
-from fastslow.run.text import one_line
 from fastslow.studies import STUDIES
 from fastslow.studies.claims import Claim, NoReading
 from fastslow.studies.plan import RunSpec
 from fastslow.studies.prepare import Prepared
 from fastslow.studies.study import Conclusion
+from fastslow.text import one_line
 
 FIGURES = (".png", ".svg")
 
