@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TextIO
 
 from fastslow.redaction import redacting
-from fastslow.report.visible import visible
+from fastslow.text import spell_hidden
 
 
 def fit_to_show(text: str) -> str:
@@ -106,4 +106,4 @@ def console(file: TextIO | None = None, **options: Any) -> Any:
 
 def _cleaner() -> Callable[[str], str]:
     redacted = redacting()
-    return lambda text: visible(redacted(text))
+    return lambda text: spell_hidden(redacted(text))
