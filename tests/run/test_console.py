@@ -71,10 +71,12 @@ def test_failed_verdicts_are_counted(config: RunConfig) -> None:
     place = {"step": 1, "cycle": 0, "verdicts/failed": 3}
     with Console(config, file) as console:
         console.on_metrics({**place, "phase": "slow", "reward/mean": 0.5})
-        console.on_metrics({**place, "phase": "eval", "context": "seed", "accuracy": 0.5, "n": 1})
+        console.on_metrics(
+            {**place, "phase": "eval", "context": "seed", "accuracy": 0.5, "n": 1, "task": "t"}
+        )
     _, slow, evaluation = file.getvalue().splitlines()
     assert slow.endswith("reward 0.500  3 verdicts failed")
-    assert evaluation.endswith("1 problem, 3 verdicts failed)")
+    assert evaluation.endswith("(t, 1 rollout, 3 verdicts failed)")
 
 
 def test_a_file_gets_one_plain_line_for_each_event(config: RunConfig, tell: Tell) -> None:

@@ -179,8 +179,8 @@ def _places(path: Path) -> list[Place]:
         table = file.read(columns=list(_KEYS))
         phases, steps, scores = (table.column(key).to_pylist() for key in _KEYS)
     for number, (phase, step, score) in enumerate(zip(phases, steps, scores, strict=True), start=1):
-        # A score that is no number is not between 0 and 1 either.
-        if phase not in PHASES or step is None or score is None or not 0 <= score <= 1:
+        # NaN is not between 0 and 1 either.
+        if phase not in PHASES or step is None or not (score is None or 0 <= score <= 1):
             raise InputError(
                 f"{path}: row {number}: expected a phase, a step and a score from 0 to 1; found "
                 f"{excerpt(str(phase))}, {step}, {score}. No run writes such a file: move it away"

@@ -148,6 +148,7 @@ class StoredCandidate(StoredContext):
     origin: Name
     cycle: Count
     scores: Annotated[dict[Name, Share], Field(max_length=MAX_ITEMS)]
+    shown: Annotated[list[Name], Field(max_length=MAX_ITEMS)] = []
 
 
 class ContextRow(StoredCandidate):
@@ -169,11 +170,25 @@ class AnswerRow(Stored):
     answer: Text
 
 
+class StoredVerdict(Stored):
+    """A verdict, or the failure to reach one."""
+
+    score: Share | None = None
+    feedback: Text = ""
+    failure: Text | None = None
+    trace: Text = ""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> StoredVerdict:
+        if (self.score is None) == (self.failure is None):
+            raise ValueError("expected either a score or a failure")
+        return self
+
+
 class StoredRollout(Stored):
     problem_id: Name
     context: Name
-    score: Share
-    feedback: Text
+    verdict: StoredVerdict
     prompt_ids: Annotated[list[Token], Field(max_length=MAX_ITEMS)]
     token_ids: Annotated[list[Token], Field(max_length=MAX_ITEMS)]
     logprobs: Annotated[list[Logprob], Field(max_length=MAX_ITEMS)]
