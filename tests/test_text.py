@@ -93,7 +93,7 @@ HIDDEN = (
 )
 
 
-@pytest.mark.parametrize("character", HIDDEN, ids=lambda c: f"{ord(c):04X}")
+@pytest.mark.parametrize("character", HIDDEN, ids=lambda c: f"T4-{ord(c):04X}")
 @pytest.mark.parametrize("text", ["{}", "a{}b", "Answer{}", "{}{}x", "1 {} 2", "中{}文"])
 def test_a_hidden_character_is_left_out_of_contexts_and_spelled_out_in_reports(text, character):
     held = text.format(*[character] * text.count("{}"))
