@@ -53,8 +53,9 @@ test: $(STAMP)  ## lint, format, types and tests: what .ci/run runs first
 audit: $(STAMP)  ## known vulnerabilities of the pinned packages, where the index answers
 	@$(BIN)/python tools/audit.py
 
-lint: $(STAMP)  ## ruff: rules and format
+lint: $(STAMP)  ## ruff: rules and format; import-linter: imports point one way
 	@$(BIN)/ruff check --quiet
+	@$(BIN)/lint-imports --no-logo >/dev/null || { $(BIN)/lint-imports --no-logo >&2; exit 1; }
 	@$(BIN)/ruff format --check --quiet || { \
 		echo "Some files are not formatted: run make format" >&2; exit 1; }
 

@@ -31,7 +31,7 @@ from fastslow.run.state import LoopState
 from fastslow.seeding import derive_seed
 from fastslow.session import Session
 from fastslow.slow.anomalies import AnomalyError
-from fastslow.slow.learner import Loss
+from fastslow.slow.base import Loss
 from fastslow.slow.registry import create
 from fastslow.tasks.protocol import Task
 from fastslow.types import (

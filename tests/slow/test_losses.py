@@ -11,8 +11,7 @@ from torch import Tensor
 
 from fastslow.config import SlowConfig
 from fastslow.errors import InputError
-from fastslow.policy.protocol import Policy
-from fastslow.slow.base import LossInputs, SlowLearner
+from fastslow.slow.base import LossInputs, Reader, SlowLearner
 from fastslow.slow.coefficients import coefficients
 from fastslow.slow.opd import check_teacher
 from fastslow.slow.registry import create
@@ -50,7 +49,7 @@ def groups_of(seed: int, drift: float) -> tuple[list[Group], list[Tensor]]:
 
 
 def data_of(learner: SlowLearner, groups: Sequence[Group]) -> list[Datum]:
-    return learner.data(groups, (), cast(Policy, None))
+    return learner.data(groups, (), cast(Reader, None))
 
 
 def sampled(values: Sequence[float], datum: Datum) -> Tensor:
@@ -269,7 +268,7 @@ class Encoder:
 def test_sft_is_the_cross_entropy_of_right_answers(under_context: bool) -> None:
     groups, logprobs = groups_of(3, 0.5)
     this = learner("sft", under_context=under_context)
-    data = this.data(groups, (), cast(Policy, Encoder()))
+    data = this.data(groups, (), cast(Reader, Encoder()))
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     right = [n for n, rollout in enumerate(rollouts) if rollout.reward == 1]
     assert len(right) == 3
@@ -281,18 +280,18 @@ def test_sft_is_the_cross_entropy_of_right_answers(under_context: bool) -> None:
         prompt = completion.prompt_ids if under_context else (99,)
         assert datum.tokens == (*prompt, *completion.token_ids)
         assert datum.policy_version == (0 if under_context else None)
-    assert this.data(groups[:0], (), cast(Policy, Encoder())) == []
+    assert this.data(groups[:0], (), cast(Reader, Encoder())) == []
 
 
 def test_distillation_takes_turns_with_the_contexts_that_the_window_holds() -> None:
     groups, _ = groups_of(3, 0.5)
     contexts = [Context("one two"), Context("word " * 40), Context("one")]
-    data = learner("distill").data(groups, contexts, cast(Policy, Encoder()))
+    data = learner("distill").data(groups, contexts, cast(Reader, Encoder()))
     teachers = [datum.teacher_prompt for datum in data]
     assert [teachers.count((0, 1, 99)), teachers.count((0, 99))] == [5, 5]
     assert sum(sum(datum.weights) for datum in data[:5]) == pytest.approx(0.5)
     assert sum(sum(datum.weights) for datum in data[5:]) == pytest.approx(0.5)
-    assert learner("distill").data(groups, contexts[1:2], cast(Policy, Encoder())) == []
+    assert learner("distill").data(groups, contexts[1:2], cast(Reader, Encoder())) == []
 
 
 class Teacher(Encoder):
@@ -305,10 +304,10 @@ class Teacher(Encoder):
 def test_on_policy_distillation_follows_the_teacher_token_by_token() -> None:
     groups, logprobs = groups_of(3, 0.0)
     this = learner("opd", teacher="another")
-    this.teacher = cast(Policy, Teacher())
+    this.teacher = cast(Reader, Teacher())
     assert this.teacher_model == "another"
     empty = Group(Problem("c", "?"), ())
-    data = this.data([*groups, empty], (), cast(Policy, Encoder()))
+    data = this.data([*groups, empty], (), cast(Reader, Encoder()))
     value, gradients = ours(this, data, logprobs)
     count = sum(map(len, logprobs))
     for n, (row, gradient) in enumerate(zip(logprobs, gradients, strict=True)):
@@ -321,9 +320,9 @@ def test_a_teacher_with_other_tokens_is_refused() -> None:
         def encode(self, context: Context, question: str) -> tuple[int, ...]:
             return (1, 2)
 
-    check_teacher(cast(Policy, Teacher()), cast(Policy, Encoder()))
+    check_teacher(cast(Reader, Teacher()), cast(Reader, Encoder()))
     with pytest.raises(InputError, match=r"slow\.opd\.teacher: the teacher's tokenizer"):
-        check_teacher(cast(Policy, Other()), cast(Policy, Encoder()))
+        check_teacher(cast(Reader, Other()), cast(Reader, Encoder()))
 
 
 @pytest.mark.parametrize("name", ["cispo", "grpo", "dapo", "dr_grpo", "gspo", "reinforce"])

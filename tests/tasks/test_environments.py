@@ -15,7 +15,8 @@ import pytest
 from fastslow.config import TaskConfig
 from fastslow.errors import InputError
 from fastslow.tasks import Task, create, environments
-from fastslow.tasks.environments import Reward, Row, run, text_of
+from fastslow.tasks.environment_rows import Reward, Row, text_of
+from fastslow.tasks.environments import run
 from fastslow.tasks.grading import Graders
 from fastslow.types import SPLITS, Failure, ScoreError, Verdict
 

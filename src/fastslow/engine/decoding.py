@@ -9,21 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from fastslow.engine.attention import Earlier, KeyValues
+from fastslow.engine.attention import Earlier, ForwardPass, KeyValues
 from fastslow.engine.cascade import fold, unfold
 from fastslow.engine.kernels import Scoring, Visible, attend
+from fastslow.engine.layout import Layout
 from fastslow.engine.passes import Block, plan, prune
 from fastslow.engine.rows import RowCache
 from fastslow.engine.sampling import SamplingLimits
+from fastslow.engine.store import PrefixStore
 from fastslow.engine.tree import Node, grow, measure, split
-
-if TYPE_CHECKING:
-    from fastslow.engine.shared import SharedPrefixEngine
 
 _WORTH = 1024
 """Tokens that reading a stretch as a trunk must save over a copy of it in every row: each trunk
@@ -82,6 +81,36 @@ class _Row:
     capacity: int
 
 
+class PrefixEngine(Protocol):
+    """What a decoder asks of its engine (see ``shared``).
+
+    Attributes:
+        tokens_per_pass: of one forward pass, at most.
+        kv_tokens: tokens whose keys and values sampling may hold.
+        example: keys and values of one token.
+        store: keys and values of prefixes, kept from call to call.
+    """
+
+    tokens_per_pass: int
+    kv_tokens: int
+    example: KeyValues
+    store: PrefixStore
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def run(
+        self, roots: Sequence[Node], above: Sequence[Sequence[Earlier]], *, alone: bool = False
+    ) -> tuple[Layout, Tensor, KeyValues]:
+        """Compute subtrees, or ``alone`` their topmost nodes only, in one forward pass."""
+
+    def forward(self, tokens: Tensor, positions: Tensor, forward_pass: ForwardPass) -> Tensor:
+        """[B, S, hidden] states of [B, S] tokens at [B, S] positions."""
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[N, V] logits in fp32 after [N, hidden] states."""
+
+
 class SharedDecoder:
     """A ``Decoder`` over a shared-prefix engine, for the prompts of one call.
 
@@ -94,7 +123,7 @@ class SharedDecoder:
 
     def __init__(
         self,
-        engine: SharedPrefixEngine,
+        engine: PrefixEngine,
         prompts: Sequence[Sequence[int]],
         counts: Sequence[int],
         limits: SamplingLimits,

@@ -23,13 +23,14 @@ from fastslow.engine.select import choose_engine
 from fastslow.engine.shared import GIBIBYTE
 from fastslow.errors import InputError
 from fastslow.policy.chat import ChatTemplate
+from fastslow.policy.learner import Learner
 from fastslow.policy.memory import in_parts
 from fastslow.policy.protocol import Drift, SampleRequest
 from fastslow.policy.stops import StopStrings
 from fastslow.policy.weights import load_weights, save_weights
 from fastslow.run.stored import PolicyState, read_json
 from fastslow.seeding import derive_seed
-from fastslow.slow.learner import Learner, Loss
+from fastslow.slow.base import Loss
 from fastslow.types import Completion, Context, Datum
 
 log = logging.getLogger("fastslow.policy")

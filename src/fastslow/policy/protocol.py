@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from fastslow.slow.base import Loss
 from fastslow.types import Completion, Context, Datum
-
-if TYPE_CHECKING:
-    from fastslow.slow.learner import Loss
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from fastslow.config import Section, SlowConfig
 from fastslow.slow.advantages import Estimator
@@ -29,7 +29,25 @@ from fastslow.types import Context, Datum, Group, Rollout
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fastslow.policy.protocol import Policy
+
+class Reader(Protocol):
+    """What a learner asks of a policy, its own or a teacher's, beside the rollouts that it has."""
+
+    @property
+    def window(self) -> int:
+        """Tokens that prompt and completion may have together."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of one completion, at most."""
+
+    def encode(self, context: Context, question: str) -> tuple[int, ...]:
+        """Token ids of the context and the question, up to where the answer begins."""
+
+    def logprobs(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
+    ) -> list[list[float]]:
+        """log pi of each completion's tokens in nats."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +82,12 @@ class LossInputs:
         return (sums / sizes)[self.owners]
 
 
+class Loss(Protocol):
+    """[N] losses of the scored tokens of whole sequences."""
+
+    def __call__(self, inputs: LossInputs) -> Tensor: ...
+
+
 class SlowLearner(ABC):
     """How the weights learn from groups of rollouts.
 
@@ -87,7 +111,7 @@ class SlowLearner(ABC):
     samples_contexts: ClassVar[bool] = True
     top: int | None = None
     teacher_model: str | None = None
-    teacher: Policy | None = None
+    teacher: Reader | None = None
 
     def __init__(self, options: Section, config: SlowConfig, max_tokens: int) -> None:
         self.options = options
@@ -96,7 +120,7 @@ class SlowLearner(ABC):
 
     @abstractmethod
     def data(
-        self, groups: Sequence[Group], contexts: Sequence[Context], policy: Policy
+        self, groups: Sequence[Group], contexts: Sequence[Context], policy: Reader
     ) -> list[Datum]:
         """What to learn from a batch; no data where there is nothing to learn.
 
@@ -127,7 +151,7 @@ class PolicyGradient(SlowLearner):
     options: PolicyGradientOptions
 
     def data(
-        self, groups: Sequence[Group], contexts: Sequence[Context], policy: Policy
+        self, groups: Sequence[Group], contexts: Sequence[Context], policy: Reader
     ) -> list[Datum]:
         return policy_gradient_data(
             groups,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastslow.config import Positive, Section
 from fastslow.slow.aggregation import token_weights
-from fastslow.slow.base import LossInputs, SlowLearner
+from fastslow.slow.base import LossInputs, Reader, SlowLearner
 from fastslow.slow.data import datum
 from fastslow.slow.registry import slow_learner
 from fastslow.spread import spread
@@ -15,8 +15,6 @@ from fastslow.types import Context, Datum, Group
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from fastslow.policy.protocol import Policy
 
 
 class DistillOptions(Section):
@@ -44,7 +42,7 @@ class Distill(SlowLearner):
         return self.options.top
 
     def data(
-        self, groups: Sequence[Group], contexts: Sequence[Context], policy: Policy
+        self, groups: Sequence[Group], contexts: Sequence[Context], policy: Reader
     ) -> list[Datum]:
         room = policy.window - policy.max_tokens
         taught: list[tuple[Group, list[tuple[int, ...]]]] = []

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 from fastslow.config import Section
 from fastslow.errors import InputError
 from fastslow.slow.aggregation import Aggregation, token_weights
-from fastslow.slow.base import LossInputs, SlowLearner
+from fastslow.slow.base import LossInputs, Reader, SlowLearner
 from fastslow.slow.data import datum
 from fastslow.slow.registry import slow_learner
 from fastslow.types import Context, Datum, Group
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from fastslow.policy.protocol import Policy
 
 
 class OpdOptions(Section):
@@ -44,7 +42,7 @@ class Opd(SlowLearner):
         return self.options.teacher
 
     def data(
-        self, groups: Sequence[Group], contexts: Sequence[Context], policy: Policy
+        self, groups: Sequence[Group], contexts: Sequence[Context], policy: Reader
     ) -> list[Datum]:
         assert self.teacher is not None
         groups = [group for group in groups if group.rollouts]
@@ -67,7 +65,7 @@ class Opd(SlowLearner):
         return -inputs.ratio * inputs.advantages
 
 
-def check_teacher(teacher: Policy, policy: Policy) -> None:
+def check_teacher(teacher: Reader, policy: Reader) -> None:
     """Raises: InputError, if the teacher does not read texts as the same tokens."""
     probe = Context("Answer in one word."), "Which is larger, 7 or 12?"
     if teacher.encode(*probe) != policy.encode(*probe):

@@ -9,15 +9,13 @@ from pydantic import Field
 
 from fastslow.config import Section
 from fastslow.slow.aggregation import Aggregation, token_weights
-from fastslow.slow.base import LossInputs, SlowLearner
+from fastslow.slow.base import LossInputs, Reader, SlowLearner
 from fastslow.slow.data import datum
 from fastslow.slow.registry import slow_learner
 from fastslow.types import Context, Datum, Group
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from fastslow.policy.protocol import Policy
 
 
 class SftOptions(Section):
@@ -39,7 +37,7 @@ class Sft(SlowLearner):
     options: SftOptions
 
     def data(
-        self, groups: Sequence[Group], contexts: Sequence[Context], policy: Policy
+        self, groups: Sequence[Group], contexts: Sequence[Context], policy: Reader
     ) -> list[Datum]:
         right = [
             (group, [r for r in group.rollouts if r.reward >= self.options.threshold])

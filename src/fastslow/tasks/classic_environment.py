@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from fastslow.errors import InputError
-from fastslow.tasks.environments import Reward, Row, text_of
+from fastslow.tasks.environment_rows import Reward, Row, text_of
 
 
 class ClassicEnvironment:

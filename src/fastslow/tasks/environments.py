@@ -16,19 +16,21 @@ import importlib
 import math
 from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from fastslow.config import NonNegative, Positive, Section
 from fastslow.errors import InputError
 from fastslow.grading.answers import excerpt, tagged
+from fastslow.tasks.classic_environment import ClassicEnvironment
+from fastslow.tasks.environment_rows import Environment, Reward, Row
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.registry import register
 from fastslow.tasks.splits import Splits
+from fastslow.tasks.taskset_environment import TasksetEnvironment
 from fastslow.types import Problem, ScoreError, Split, Verdict
 
 
@@ -47,54 +49,13 @@ class EnvironmentOptions(Section):
     it scores 1 where its reward reaches ``max_reward``, and 0 elsewhere."""
     max_reward: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """The reward that counts as 1; None: the sum of the positive weights of its functions. Then a
-    reward beyond it scores 0, since a function that gives more than its weight could outweigh the
-    one that says what is right."""
+    reward beyond it ends the run, since a function that gives more than its weight could outweigh
+    the one that says what is right."""
     train: Positive = 1024
     """Problems to train on, at most."""
     validation: Positive = 128
     """Of the environment's evaluation set where it has one, as ``test``."""
     test: NonNegative = 128
-
-
-@dataclass(frozen=True)
-class Row:
-    """One problem of an environment.
-
-    Attributes:
-        messages: its prompt, (role, text) each.
-        data: JSON with which the environment scores completions of it.
-        answer: the reference answer, if it has one by that name.
-    """
-
-    messages: tuple[tuple[str, str], ...]
-    data: dict[str, Any]
-    answer: str | None
-
-
-@dataclass(frozen=True)
-class Reward:
-    """What an environment says of a completion: the reward, and what each function said."""
-
-    total: float
-    parts: dict[str, float]
-
-
-class Environment(Protocol):
-    """What an environment is to us, whichever its form.
-
-    Attributes:
-        has_evaluation: whether it keeps problems apart for evaluation.
-        best: the reward of a completion on which every reward function says 1.
-    """
-
-    has_evaluation: bool
-    best: float
-
-    def rows(self, evaluation: bool) -> Iterator[Row]:
-        """Its problems in its order, perhaps without end."""
-
-    def score(self, data: dict[str, Any], completion: str) -> Coroutine[Any, Any, Reward]:
-        """The reward of a completion of the row that has these data."""
 
 
 @register("verifiers", EnvironmentOptions)
@@ -190,11 +151,7 @@ def open_environment(name: str, arguments: dict[str, Any]) -> Environment:
     try:
         module = _module(name)
         if module is not None and hasattr(module, "load_environment"):
-            from fastslow.tasks.classic_environment import ClassicEnvironment
-
             return ClassicEnvironment(verifiers, name, module, arguments)
-        from fastslow.tasks.taskset_environment import TasksetEnvironment
-
         return TasksetEnvironment(importlib.import_module("verifiers.v1"), name, arguments)
     except InputError:
         raise
@@ -243,16 +200,3 @@ def _feedback(row: Row, completion: str, reward: Reward, best: float) -> str:
         if row.answer is not None:
             lines.append(f"The expected answer is {excerpt(row.answer, 1000)}.")
     return "\n".join(lines)
-
-
-def text_of(content: Any, name: str) -> str:
-    """The content of a message as text. Raises: InputError if some of it is an image or sound."""
-    if isinstance(content, str):
-        return content
-    parts = [part if isinstance(part, dict) else part.model_dump() for part in content or []]
-    if any(part.get("type") != "text" for part in parts):
-        kinds = ", ".join(sorted({str(part.get("type")) for part in parts}))
-        raise InputError(
-            f"task.environment: {name!r} shows more than text ({kinds}), which no policy here reads"
-        )
-    return "\n".join(part["text"] for part in parts)

@@ -17,8 +17,8 @@ from fastslow.engine.head import TokenScores
 from fastslow.engine.padded import PaddedEngine
 from fastslow.engine.sampling import SamplingLimits
 from fastslow.engine.shared import SharedPrefixEngine
+from fastslow.policy.learner import Learner, Reference
 from fastslow.slow.anomalies import AnomalyError, MismatchError
-from fastslow.slow.learner import Learner, Reference
 from fastslow.slow.registry import create
 from fastslow.types import Datum
 from one_turn import (

@@ -1,4 +1,4 @@
-"""The slow learner: one optimiser step from one batch of weighted, graded rollouts."""
+"""One optimiser step from one batch of data."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from fastslow.config import SlowConfig
 from fastslow.engine.base import Against, Engine, PassScores, TokenSequence
 from fastslow.engine.head import TokenScores
 from fastslow.errors import InputError
+from fastslow.policy.master import MasterWeights
 from fastslow.run.stored import OptimiserState, read_json
 from fastslow.slow.anomalies import (
     AT_SAMPLING,
@@ -26,8 +27,7 @@ from fastslow.slow.anomalies import (
     MismatchError,
     not_finite,
 )
-from fastslow.slow.base import LossInputs
-from fastslow.slow.master import MasterWeights
+from fastslow.slow.base import Loss, LossInputs
 from fastslow.slow.reference import kl_to_reference
 from fastslow.types import Datum
 
@@ -46,9 +46,6 @@ _NAMED = 3
 
 Reference = Callable[[Sequence[TokenSequence]], list[TokenScores]]
 """Scores of sequences under the base policy."""
-
-Loss = Callable[[LossInputs], Tensor]
-"""[N] losses of the scored tokens of whole sequences: see ``slow.base``."""
 
 
 class Learner:
