@@ -14,7 +14,7 @@ from fractions import Fraction
 
 from fastslow.grading.algebra import UNWORKED, difference, is_region, stands_for
 from fastslow.grading.answers import excerpt
-from fastslow.grading.notation import NEGATION, columns_as_tuples, normalise, split, unwrap
+from fastslow.grading.notation import NEGATION, normalise, split, unwrap
 from fastslow.grading.numbers import read_number, same_number
 from fastslow.grading.units import Quantity, read_quantity
 
@@ -25,6 +25,7 @@ _APPROXIMATELY = re.compile(r"\\(?:approx|sim)(?![A-Za-z])")
 _NAME = re.compile(r"(?:[A-Za-z]|\\[a-z]+ ?[A-Za-z]?|\\text\{[^{}]*\})[^=]*")
 _BARE_NAME = re.compile(r"\\?[A-Za-z]+(?:_\w|_\{[^{}]*\})?'*(?:\([A-Za-z, ]*\))?")
 _SET = ("{}", r"\{\}")
+_LOOSE = ("()", *_SET)
 _MEMBER = re.compile(r"\\in(?![A-Za-z])")
 _DOMAIN = re.compile(r"[a-z](?:,[a-z])*\\in ?\\mathbb\{[A-Z]\}(?:_\S+|\^\S+)?")
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
@@ -191,20 +192,20 @@ def _value(found: str, expected: str, percentage: bool, worked: bool) -> str | N
         return None
     if is_region(found) or is_region(expected):
         return difference(found, expected)
-    if (r"\begin" in found) != (r"\begin" in expected) or "^T" in found + expected:
-        found, expected = columns_as_tuples(found), columns_as_tuples(expected)
     (brackets, inner), (wanted, expected_inner) = unwrap(found), unwrap(expected)
     got, want = split(inner, ",", ";"), split(expected_inner, ",", ";")
+    if brackets in _LOOSE and len(got) == 1:  # (5) and {5} are 5
+        return _compare(inner, expected, percentage)
+    if wanted in _LOOSE and len(want) == 1:
+        return _compare(found, expected_inner, percentage)
     if (brackets and len(got) > 1) or (wanted and len(want) > 1):
+        if brackets != wanted and r"\begin" in found and r"\begin" in expected:
+            return difference(found, expected)
         if brackets != wanted:
             return f"It is {_kind(brackets)}; expected is {_kind(wanted)}."
         if len(got) != len(want):
             return f"It has {len(got)} part(s); expected are {len(want)}."
         return _ordered(got, want, percentage)
-    if brackets in ("()", *_SET):  # (5) and {5} are 5
-        return _compare(inner, expected, percentage)
-    if wanted in ("()", *_SET):
-        return _compare(found, expected_inner, percentage)
     return _quantity(found, expected, percentage, worked)
 
 
