@@ -101,6 +101,21 @@ _TOKEN = re.compile(r"\\(?:begin|end)\{[^{}]*\}|\\[A-Za-z]+|\\.|.", re.DOTALL)
 _OPENING, _CLOSING = (r"\{", "(", "[", "{"), (r"\}", ")", "]", "}")
 _COLUMN = re.compile(r"\\begin\{[pbB]?matrix\}([^&]*)\\end\{[pbB]?matrix\}")
 
+_REGION = re.compile(r"[<>]|\\(?:le|ge|ne|cup|cap|setminus)(?![A-Za-z])")
+_UNWORKED = re.compile(
+    r"\\(?:sum|prod|i*int|oint|lim|limsup|liminf|det|max|min|sup|inf|gcd|lcm)(?![a-z])|\{vmatrix\}"
+)
+
+
+def is_region(text: str) -> bool:
+    """Whether a text is an inequality, or sets put together."""
+    return _REGION.search(text) is not None
+
+
+def is_unworked(text: str) -> bool:
+    """Whether a sum, an integral or the like is left to be worked out."""
+    return _UNWORKED.search(text) is not None
+
 
 def _tokens(text: str) -> Iterator[tuple[str, int, int]]:
     """The tokens of a text, each with where it starts and its depth in brackets."""

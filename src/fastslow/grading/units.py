@@ -99,7 +99,10 @@ def _unit(words: str) -> str | None:
     name = ""
     while words:
         match = _FACTOR.match(words)
-        if match is None or not (unit := UNITS.get(match[3]) or UNITS.get(match[3].lower())):
+        if match is None:
+            return None
+        unit = UNITS.get(match[3] if len(match[3]) == 1 else match[3].lower())
+        if unit is None:
             return None
         power = {"s": "^2", "c": "^3", None: match[4] or ""}[match[2] and match[2][0]]
         name += "/" if match[1] or "-" in power else "\u00b7" if name else ""
