@@ -37,8 +37,8 @@ from sympy import (
 )  # fmt: skip
 from sympy.functions.combinatorial.factorials import CombinatorialFunction
 
-from fastslow.grading.notation import is_region, is_unworked, split
-from fastslow.grading.numbers import Number
+from fastslow.grading.notation import REGION, UNWORKED, split
+from fastslow.grading.numbers import read_number
 
 # It warns that its timeouts are off. They need the main thread, and are the workers' business.
 logging.getLogger("math_verify").setLevel(logging.ERROR)
@@ -79,7 +79,7 @@ def difference(found: str, expected: str) -> str | None:
         found: what a model wrote, in the notation of ``normalise``.
         expected: the reference, in the same.
     """
-    if is_unworked(found) and not is_unworked(expected):
+    if UNWORKED.search(found) and not UNWORKED.search(expected):
         return "It is not worked out: give the value."
     if _LARGE.search(found):  # would be worked out while it is read
         return "It comes to a number too large to be worked out."
@@ -95,21 +95,12 @@ def difference(found: str, expected: str) -> str | None:
             return "It comes to a number too large to be worked out."
         if _equal(_exact(given), _exact(wanted)):
             return None
+        if _is_rounded(found, wanted) or _is_rounded(expected, given):
+            return None
         same_letters = found.casefold() == expected.casefold()
         return "Upper and lower case differ." if same_letters else "The two are not equal."
     except Exception:  # whatever algebra trips over in a text that a model wrote
         return "It cannot be read as a mathematical expression, or not be compared."
-
-
-def stands_for(number: Number, text: str) -> bool:
-    """Whether a decimal, of six places at least, is the constant in ``text``, rounded."""
-    try:
-        value = _parse(text) if number.decimals else None
-        if value is None or value.free_symbols or _size(value) > LARGEST:
-            return False
-        return number.rounds(Fraction(str(Rational(value.evalf(DIGITS)))))
-    except Exception:  # no expression, or no real one
-        return False
 
 
 # Reading.
@@ -122,7 +113,7 @@ def _parse(text: str) -> Any:
     Several inequalities or intervals, joined by commas or "or", are the union of what they allow.
     """
     pieces = split(text, ",", r"\cup")
-    if is_region(text) and len(pieces) > 1:
+    if REGION.search(text) and len(pieces) > 1:
         return Union(*(_as_set(_parse(piece)) for piece in pieces))
     for pattern, replacement in _SPELLINGS:
         text = pattern.sub(replacement, text)
@@ -170,6 +161,15 @@ def _exact(thing: Any) -> Any:
 
 
 # Comparing.
+
+
+def _is_rounded(text: str, constant: Any) -> bool:
+    """Whether a text is a decimal, of six places at least, to which a constant rounds."""
+    number = read_number(text)
+    if not number or not number.decimals or not isinstance(constant, Expr):
+        return False
+    value = constant.evalf(DIGITS)
+    return value.is_Float and number.rounds(Fraction(str(Rational(value))))
 
 
 def _equal(found: Any, expected: Any) -> bool:

@@ -9,10 +9,14 @@ nothing go, and each sign has one spelling, by the tables of ``words.toml``. ``s
 from __future__ import annotations
 
 import re
+import tomllib
 import unicodedata
 from collections.abc import Iterator
+from importlib.resources import files
+from typing import Any
 
-from fastslow.grading.words import WORDS
+WORDS: dict[str, Any] = tomllib.loads((files("fastslow.grading") / "words.toml").read_text("utf-8"))
+"""Tables of characters, commands, rules of notation, units and other words."""
 
 _CHARACTERS = str.maketrans(
     {each: sign for sign, characters in WORDS["characters"].items() for each in characters}
@@ -101,20 +105,12 @@ _TOKEN = re.compile(r"\\(?:begin|end)\{[^{}]*\}|\\[A-Za-z]+|\\.|.", re.DOTALL)
 _OPENING, _CLOSING = (r"\{", "(", "[", "{"), (r"\}", ")", "]", "}")
 _COLUMN = re.compile(r"\\begin\{[pbB]?matrix\}([^&]*)\\end\{[pbB]?matrix\}")
 
-_REGION = re.compile(r"[<>]|\\(?:le|ge|ne|cup|cap|setminus)(?![A-Za-z])")
-_UNWORKED = re.compile(
+REGION = re.compile(r"[<>]|\\(?:le|ge|ne|cup|cap|setminus)(?![A-Za-z])")
+"""What makes a text an inequality, or sets put together."""
+UNWORKED = re.compile(
     r"\\(?:sum|prod|i*int|oint|lim|limsup|liminf|det|max|min|sup|inf|gcd|lcm)(?![a-z])|\{vmatrix\}"
 )
-
-
-def is_region(text: str) -> bool:
-    """Whether a text is an inequality, or sets put together."""
-    return _REGION.search(text) is not None
-
-
-def is_unworked(text: str) -> bool:
-    """Whether a sum, an integral or the like is left to be worked out."""
-    return _UNWORKED.search(text) is not None
+"""What leaves a sum, an integral or the like to be worked out."""
 
 
 def _tokens(text: str) -> Iterator[tuple[str, int, int]]:

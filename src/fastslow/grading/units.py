@@ -11,9 +11,8 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from fastslow.grading.notation import NEGATION
+from fastslow.grading.notation import NEGATION, WORDS
 from fastslow.grading.numbers import Number, read_number
-from fastslow.grading.words import WORDS
 
 
 def _forms(table: dict[str, str]) -> dict[str, str]:
