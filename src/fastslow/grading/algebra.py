@@ -15,6 +15,7 @@ import math
 import re
 from fractions import Fraction
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 from latex2sympy2_extended import latex2sympy
@@ -130,11 +131,8 @@ def _parse(text: str) -> Any:
 def _legible(text: str) -> bool:
     """Whether brackets match in number; else the parser may search for minutes for a way to pair
     them. Their kinds may differ, as in a union of intervals."""
-    depth = deepest = 0
-    for character in text:
-        depth += (character in "([{") - (character in ")]}")
-        deepest = max(deepest, depth)
-    return depth == 0 and deepest <= DEEPEST and text.count("|") <= DEEPEST
+    depths = [0, *accumulate((each in "([{") - (each in ")]}") for each in text)]
+    return depths[-1] == 0 and max(*depths, text.count("|")) <= DEEPEST
 
 
 def _size(expression: Any) -> float:
@@ -191,6 +189,9 @@ def _same_values(found: Any, expected: Any) -> bool | None:
     """Whether two expressions have the same value wherever both have a real one; None: unknown."""
     variables = sorted(found.free_symbols | expected.free_symbols, key=str)
     if not variables:
+        powers = found.atoms(Pow) | expected.atoms(Pow)
+        if any(power.base.is_zero and power.exp.is_zero for power in powers):
+            return False  # sympy takes 0^0 for 1
         a, b = found.doit(), expected.doit()
         if (a.is_Rational and b.is_Rational) or {a, b} & {oo, -oo, nan, zoo}:
             return bool(a == b and a not in (nan, zoo))

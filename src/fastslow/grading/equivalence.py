@@ -188,8 +188,8 @@ def _statement(found: str, expected: str) -> str | None:
 
 def _is_sum(text: str) -> bool:
     """Whether numbers are left to be added or multiplied; one in brackets is a number."""
-    sum_or_number = _SUM.fullmatch(_FRACTION.sub("1", text)) and not unwrap(text)[0]
-    return bool(sum_or_number) and read_number(text) is None
+    bare = not unwrap(text)[0] and read_number(text) is None
+    return bare and _SUM.fullmatch(_FRACTION.sub("1", text)) is not None
 
 
 def _unrounded(text: str) -> str:
