@@ -44,6 +44,12 @@ from fastslow.grading.equivalence import mismatch
         ("x < 1 or x > 2", r"(-\infty,1)\cup(2,\infty)", True),
         (r"x \ge 2", "x > 2", False),
         (r"\frac{1}{2^{70}}", "0", False),
+        ("1", "0^0", False),
+        ("0^{0}", "1", False),
+        ("10^0", "1", True),
+        ("((1,2))", "(1,2)", True),
+        ("A^T", "A", False),
+        (r"\text{arcsin}(x)", r"\text{sin}(x)", False),
     ],
 )
 def test_a_policy(answer: str, reference: str, right: bool) -> None:

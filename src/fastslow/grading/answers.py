@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
-from decimal import Decimal, InvalidOperation
+from collections.abc import Iterable, Iterator
+from decimal import Decimal, localcontext
 from itertools import islice
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from fastslow.grading.notation import NEGATION, grouped, plain
 from fastslow.grading.numbers import MAX_DIGITS, NUMBER
@@ -22,33 +22,30 @@ from fastslow.grading.units import SCALES, UNITS, read_quantity
 
 Style = Literal["tags", "boxed", "number", "letter"]
 Which = Literal["last", "first"]
-
-OPEN, CLOSE = "<answer>", "</answer>"
-
-READ: dict[Style, str] = {
-    "tags": f"Only the text between {OPEN} and {CLOSE} is read.",
-    "boxed": r"Only what stands in \boxed{...} is read.",
-    "number": "The last number of the completion is read.",
-    "letter": "One capital letter is read, as in (B).",
-}
-"""What is read of a completion in each style."""
+Span = tuple[int, int, str]
+"""An answer in a text: where all of it starts and ends, and what it holds."""
 
 MISSING: dict[Style, str] = {
-    "tags": f"No complete {OPEN}...{CLOSE} pair was found, so there is no answer to grade.",
-    "boxed": r"No complete \boxed{...} was found, so there is no answer to grade.",
-    "number": "No number was found that stands for itself, so there is no answer to grade.",
-    "letter": "No letter of a choice was found, or more than one, so there is no answer to grade.",
+    "tags": "No complete <answer>...</answer> pair was found, so there is no answer to grade. "
+    "Only the text between <answer> and </answer> is read.",
+    "boxed": r"No complete \boxed{...} was found, so there is no answer to grade. "
+    r"Only what stands in \boxed{...} is read.",
+    "number": "No number was found that stands for itself, so there is no answer to grade. "
+    "The last number of the completion is read.",
+    "letter": "No letter of a choice was found, or more than one, so there is no answer to grade. "
+    "One capital letter is read, as in (B).",
 }
+"""What is told of a completion without an answer, in each style."""
 
-_TAGS = re.compile("<answer>|</answer>")
-_BOX_COMMAND = r"\\{1,2}(?:f?boxed|fbox)"
+_TAGGED = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.DOTALL)
+_BOX = r"\\{1,2}(?:f?boxed|fbox)"
 _BRACES = re.compile(
-    rf"({_BOX_COMMAND}\s{{0,4}}\{{)"
-    rf"|{_BOX_COMMAND}(?:\s{{1,4}}(?=[^\s{{}}$\\])|(?=[0-9]))([^\s{{}}$]+)"  # \boxed 5
+    rf"({_BOX}\s{{0,4}}\{{)"
+    rf"|{_BOX}(?:\s{{1,4}}(?=[^\s{{}}$\\])|(?=[0-9]))([^\s{{}}$]+)"  # \boxed 5
     r"|\\.|(\{)|(\})",
     re.DOTALL,
 )
-_BOX = re.compile(rf"{_BOX_COMMAND}\s{{0,4}}(?=\{{)")
+_INNER_BOX = re.compile(rf"{_BOX}\s{{0,4}}(?=\{{)")
 _JOINT = re.compile(r"(?:(?:,|;)?(?:and|or)|,|;)(?:[A-Za-z][0-9_]{0,2}=)?")
 _BETWEEN_JOINTS = re.compile(r"\\text|\\[()\[\]]|[\s${}*]")
 
@@ -56,15 +53,14 @@ _EMPHASIS = re.compile(
     r"(?<![\w)\]}*])[*_]{1,3}(?=[^\s*_])"  # opens: "**42", not "2**3"
     r"|(?<=[^\s*_(\[{])\*{1,3}(?![\w(\\{*])|`"  # closes: "42**"
 )
+_MONEY = "$\u20ac\u00a3\u00a5\u20b9"
 _SIGNED_NUMBER = re.compile(
-    rf"(?=[-+$\u20ac\u00a3\u00a5\u20b9]{{0,3}}[.0-9\\])"  # saves time
+    rf"(?=[-+{_MONEY}]{{0,3}}[.0-9\\])"  # saves time
     rf"(?<![\^_])(?<!\^[-+])(?<![\^_]\{{)(?<!\^\{{[-+])(?<!\*\*)"  # no exponent, no index
-    rf"(?:(?<![\w.)\]}}])[-+])?(?:[$\u20ac\u00a3\u00a5\u20b9][-+]?)?"  # a sign, not that of "5-3"
-    rf"(?:{NUMBER})(?:[ ](?:{'|'.join(SCALES)})(?:s|es)?(?![A-Za-z]))?(?:[ ]?%)?",
+    rf"(?:(?<![\w.)\]}}])[-+])?(?:[{_MONEY}][-+]?)?"  # a sign, not that of "5-3"
+    rf"(?:{NUMBER})(?:[ ](?=[a-z])(?:{'|'.join(SCALES)})(?![A-Za-z]))?(?:[ ]?%)?",
     re.VERBOSE,
 )
-_CURRENCY = dict.fromkeys(map(ord, "$\u20ac\u00a3\u00a5\u20b9"))
-_DIGIT = re.compile("[0-9\uff10-\uff19\u00bc-\u00be\u2150-\u215e]")
 _GOES_ON = re.compile(
     r"[ ]?(?:\^(?!\{?\\circ)|\*\*|\\pi|\\sqrt|sqrt|[xyz](?![A-Za-z]))|([A-Za-z]+)"
 )
@@ -83,14 +79,6 @@ _CLAUSE = re.compile(r"[.,;:!?\n]")
 _REFUSED = re.compile(r"[)\].,:]*\s*(?:is|was|are)?\s*(?:not|wrong|incorrect|false|isn't)\b")
 
 
-class _Span(NamedTuple):
-    """An answer in a text: all of it, from ``start`` to ``end``, and what it holds."""
-
-    start: int
-    end: int
-    content: str
-
-
 def extract(style: Style, completion: str, which: Which = "last") -> str | None:
     """The stripped answer in a completion, or None if there is none in that style.
 
@@ -104,10 +92,13 @@ def extract(style: Style, completion: str, which: Which = "last") -> str | None:
         return _number_text(completion, which)
     if style == "letter":
         return choice_letter(completion)
-    runs = _runs(completion, _tag_spans(completion) if style == "tags" else _box_spans(completion))
+    if style == "tags":
+        tags = _TAGGED.finditer(completion)
+        runs = _runs(completion, ((tag.start(), tag.end(), tag[1].strip()) for tag in tags))
+    else:
+        runs = _runs(completion, _boxes(completion))
     run = next(runs, None) if which == "first" else next(iter(deque(runs, maxlen=1)), None)
-    # Said once more, an answer is still one answer.
-    return None if run is None else ", ".join(dict.fromkeys(span.content for span in run))
+    return None if run is None else ", ".join(dict.fromkeys(run))  # "3, 3" is one answer
 
 
 def extract_answer(completion: str) -> str | None:
@@ -122,17 +113,16 @@ def formatted(style: Style, answer: str) -> str:
 
 def tagged(answer: str) -> str:
     """``answer`` in the format in which it is read: between the tags."""
-    return f"{OPEN}{answer}{CLOSE}"
+    return f"<answer>{answer}</answer>"
 
 
 def last_number(text: str) -> Decimal | None:
     """The last number in ``text``, or None.
 
-    Reads what ``numbers.read_number`` does: signs (the Unicode minus too), thousands separators,
-    decimals, exponents, fractions and mixed numbers, and "5 million"; a currency sign before it, or
-    a unit or a percent sign behind it, does no harm. None too where the last number is but a part
-    of a power, a root or a product such as "5x", is longer than 1,000 characters, beyond 1e1000 or
-    below 1e-1000.
+    Reads what ``numbers.read_number`` does, and "5 million"; a currency sign before it, or a unit
+    or a percent sign behind it, does no harm. None too where the last number is but a part of a
+    power, a root or a product such as "5x", is longer than 1,000 characters, beyond 1e1000 or below
+    1e-1000.
     """
     written = _number_text(text, "last")
     return None if written is None else _decimal(written)
@@ -145,25 +135,8 @@ def only_number(text: str) -> Decimal | None:
     """
     before, _, last = text.rpartition("=")
     text = text if _SEVERAL.search(before) else last
-    written: dict[str, None] = {}
-    for match in _SIGNED_NUMBER.finditer(_standard(text)):
-        written[match.group()] = None
-        if len(written) > 4:  # "1/2", "0.5" and "50%" are one
-            return None
-    values = {_decimal(each) for each in written}
-    return last_number(text) if len(values) == 1 else None
-
-
-def _decimal(written: str) -> Decimal | None:
-    written = written.rstrip("% ").translate(_CURRENCY)
-    number = read_quantity(written).number()
-    if number is None:
-        return None
-    try:
-        value = Decimal(written.replace(",", ""))  # keeps all its digits
-    except InvalidOperation:
-        value = Decimal(number.value.numerator) / Decimal(number.value.denominator)
-    return value if abs(value.adjusted()) < 1000 else None
+    written = {match.group() for match in islice(_SIGNED_NUMBER.finditer(_standard(text)), 1000)}
+    return last_number(text) if len({_decimal(each) for each in written}) == 1 else None
 
 
 def choice_letter(text: str) -> str | None:
@@ -174,17 +147,17 @@ def choice_letter(text: str) -> str | None:
     "A, B" and "A or B" name more than one. A letter that is negated is none: "not A", "A is wrong".
     """
     text = _FONT.sub("", text).strip()
-    if (leading := _LEADING_LETTER.match(text)) and not _NEXT_LETTER.match(text, leading.end()):
-        return None if _REFUSED.match(text, leading.end()) else leading.group(1).upper()
-    found = [m for m in [_ANNOUNCED.search(text[-60:])] if m]
-    if found:
-        clause = text[: len(text) - len(text[-60:]) + found[0].start()]
+    leading = _LEADING_LETTER.match(text)
+    if leading and not _NEXT_LETTER.match(text, leading.end()):
+        found = [leading]
+    elif announced := _ANNOUNCED.search(text, max(0, len(text) - 60)):
+        found = [announced]
     else:
         found = list(_LONE_CAPITAL.finditer(text))
-        clause = text[: found[0].start()] if found else ""
-    if len({each[1] for each in found}) != 1 or NEGATION.search(_CLAUSE.split(clause)[-1]):
+    if len({each[1] for each in found}) != 1 or _REFUSED.match(text, found[0].end()):
         return None
-    return None if _REFUSED.match(text, found[0].end()) else found[0][1].upper()
+    clause = _CLAUSE.split(text[: found[0].start()])[-1]
+    return None if NEGATION.search(clause) else found[0][1].upper()
 
 
 def excerpt(text: str, limit: int = 200) -> str:
@@ -208,14 +181,13 @@ def lesson(
         expected: the reference answer, if the task has one.
         worked: a completion that would have scored 1, if the task knows one.
         remark: what exactly is wrong with the answer that was found.
-        style: how the task reads answers.
-        which: which of several answers the task reads.
+        style, which: how the task reads answers, and which of several.
     """
     answer = extract(style, completion, which)
     if answer is None:
         ending = completion.strip()[-200:]
         lines = [
-            f"{MISSING[style]} {READ[style]}",
+            MISSING[style],
             f"The completion ended: {ending!r}." if ending else "It was empty.",
         ]
     else:
@@ -229,19 +201,7 @@ def lesson(
     return "\n".join(lines)
 
 
-def _tag_spans(text: str) -> Iterator[_Span]:
-    """Innermost complete pairs of tags, in order."""
-    opened: re.Match[str] | None = None
-    for tag in _TAGS.finditer(text):
-        if tag.group() == OPEN:
-            opened = tag
-        elif opened is not None:
-            content = text[opened.end() : tag.start()].strip()
-            yield _Span(opened.start(), tag.end(), content)
-            opened = None
-
-
-def _box_spans(text: str) -> list[_Span]:
+def _boxes(text: str) -> Iterator[Span]:
     r"""Outermost complete ``\boxed{...}`` in order; escaped braces, as in ``\{``, do not count."""
     open_braces: list[tuple[int, int] | None] = []  # where a box and its content start
     boxes: list[tuple[int, int, int]] = []
@@ -255,37 +215,23 @@ def _box_spans(text: str) -> list[_Span]:
             while boxes and boxes[-1][0] > begun[0]:
                 boxes.pop()  # it lies within this one
             boxes.append((*begun, brace.start()))
-    return [
-        _Span(start, end + 1, _BOX.sub("", text[content:end]).strip())
-        for start, content, end in boxes
-    ]
+    for start, content, end in boxes:
+        yield start, end + 1, _INNER_BOX.sub("", text[content:end]).strip()
 
 
-def _runs(text: str, spans: Iterator[_Span] | list[_Span]) -> Iterator[list[_Span]]:
-    """Spans in order, those together that are joined by "or", "and", a comma or a semicolon."""
-    run: list[_Span] = []
-    for span in spans:
-        if run and not _joined(text[run[-1].end : span.start][:60]):
+def _runs(text: str, spans: Iterable[Span]) -> Iterator[list[str]]:
+    """Answers in order, those together that are joined by "or", "and", a comma or a semicolon."""
+    run: list[str] = []
+    last = 0
+    for start, end, content in spans:
+        between = _BETWEEN_JOINTS.sub("", text[last:start][:60])
+        if run and not _JOINT.fullmatch(between):
             yield run
             run = []
-        run.append(span)
+        run.append(content)
+        last = end
     if run:
         yield run
-
-
-def _joined(between: str) -> bool:
-    return _JOINT.fullmatch(_BETWEEN_JOINTS.sub("", between)) is not None
-
-
-def _number_text(text: str, which: Which) -> str | None:
-    """The number that counts, as it is written; "3 or 4" where it is one of two alternatives."""
-    for part in _around_number(text, which):
-        part = _standard(part)
-        matches = _SIGNED_NUMBER.finditer(part)
-        last_two = deque(islice(matches, 1) if which == "first" else matches, maxlen=2)
-        if last_two:
-            return _standing_alone(part, last_two)
-    return None
 
 
 def _standard(text: str) -> str:
@@ -294,29 +240,36 @@ def _standard(text: str) -> str:
     return _EMPHASIS.sub("", text) if re.search("[*_`]", text) else text
 
 
-def _around_number(text: str, which: Which) -> Iterator[str]:
-    """The neighbourhood of the first or last digit, where the number nearly always is; then all."""
-    digit = _DIGIT.search(text if which == "first" else text[::-1])
-    if digit is None:
-        return
-    here = digit.start() if which == "first" else len(text) - digit.end()
-    yield text[max(0, here - 3 * MAX_DIGITS) : here + 3 * MAX_DIGITS]
-    yield text
+def _number_text(text: str, which: Which) -> str | None:
+    """The number that counts, as it is written; "3 or 4" where it is one of two alternatives.
 
-
-def _standing_alone(text: str, numbers: deque[re.Match[str]]) -> str | None:
-    """The last of the numbers found in a text, unless it is but a part of what is written."""
-    match = numbers[-1]
-    before = text[max(0, match.start() - 16) : match.start()]
-    after = _GOES_ON.match(text, match.end())
+    None if there is none, or if it is but a part of what is written.
+    """
+    text = _standard(text)
+    matches = islice(_SIGNED_NUMBER.finditer(text), 1 if which == "first" else None)
+    numbers = deque(matches, maxlen=2)
+    if not numbers:
+        return None
+    number = numbers[-1]
+    before = text[max(0, number.start() - 16) : number.start()]
+    after = _GOES_ON.match(text, number.end())
     if _ROOT.search(before) or (after and not _is_ending(after[1])):
         return None
     if len(numbers) > 1 and _ALTERNATIVE.search(before):
-        return text[numbers[0].start() : match.end()].strip()
-    return match.group().translate(_CURRENCY).strip()
+        return text[numbers[0].start() : number.end()].strip()
+    return re.sub(f"[{_MONEY}]", "", number.group()).strip()
 
 
 def _is_ending(letters: str | None) -> bool:
     """Whether letters right behind a number leave it one: "5th", "5cm", not "5x"."""
     ending = (letters or "").lower()
     return ending in ("st", "nd", "rd", "th") or (len(ending) > 1 and ending in UNITS)
+
+
+def _decimal(written: str) -> Decimal | None:
+    number = read_quantity(written.rstrip("% ")).number()
+    if number is None:
+        return None
+    with localcontext(prec=2 * MAX_DIGITS):
+        value = Decimal(number.value.numerator) / Decimal(number.value.denominator)
+    return value if abs(value.adjusted()) < 1000 else None

@@ -12,9 +12,8 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-from fastslow.grading.algebra import UNWORKED, difference, is_region, stands_for
 from fastslow.grading.answers import excerpt
-from fastslow.grading.notation import NEGATION, columns_as_tuples, normalise, split, unwrap
+from fastslow.grading.notation import NEGATION, REGION, UNWORKED, normalise, split, unwrap
 from fastslow.grading.numbers import read_number, same_number
 from fastslow.grading.units import Quantity, read_quantity
 
@@ -29,6 +28,11 @@ _MEMBER = re.compile(r"\\in(?![A-Za-z])")
 _DOMAIN = re.compile(r"[a-z](?:,[a-z])*\\in ?\\mathbb\{[A-Z]\}(?:_\S+|\^\S+)?")
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _WORDS = re.compile(r"[^\W\d_]{2,}(?:[ '-]+[^\W\d_]+)*|[^\W\d_](?:[ '-]+[^\W\d_]{2,})+")
+_FRACTION = re.compile(r"\\frac\{[0-9]+\}\{[0-9]+\}")
+_SUM = re.compile(
+    r"[(]?[0-9.,]+[)]?(?:(?:[-+/]|\\cdot ?|\\times ?|\\div ?)[-+]?[(]?[0-9.,]+[)]?|\([0-9.,]+\))+"
+)
+_NUMBERS_DIFFER = "The two numbers are not the same."
 
 
 def mismatch(found: str, expected: str, *, percentage: bool = False) -> str | None:
@@ -49,9 +53,13 @@ def mismatch(found: str, expected: str, *, percentage: bool = False) -> str | No
         )
     a, b = read_number(found), read_number(expected)
     if a is not None and b is not None:  # most answers are numbers, and this is quick
-        return None if same_number(a, b) else "The two numbers are not the same."
+        return None if same_number(a, b) else _NUMBERS_DIFFER
     try:
-        return _compare(normalise(found), normalise(expected), percentage)
+        got, want = normalise(found), normalise(expected)
+        remark = _compare(got, want)
+        if remark and percentage and "%" in got:
+            return _compare(got.replace("%", ""), want.replace("%", ""))
+        return remark
     except RecursionError:
         return "Its brackets are nested too deeply."
 
@@ -61,7 +69,7 @@ def is_number(text: str) -> bool:
     return read_quantity(normalise(text)).number() is not None
 
 
-def _compare(found: str, expected: str, percentage: bool) -> str | None:
+def _compare(found: str, expected: str) -> str | None:
     """Compare two answers in the notation of ``normalise``."""
     if found == expected:
         return None
@@ -69,16 +77,21 @@ def _compare(found: str, expected: str, percentage: bool) -> str | None:
         return "There is nothing to read in the answer."
     got, want = _list(found), _list(expected)
     if len(got) == len(want) == 1:
-        return _statement(got[0], want[0], percentage)
-    if len(got) == len(want):
-        remark = _unordered(got, want, percentage)
-    elif len(want) == 1 and (brackets := unwrap(expected)[0]):
-        remark = f"It is a list without brackets; expected is {_kind(brackets)}."
-    else:
-        remark = f"It has {len(got)} part(s); expected are {len(want)}."
-    if remark is not None and is_region(found) and is_region(expected):
-        return difference(found, expected)
-    return remark
+        return _statement(got[0], want[0])
+    if REGION.search(found) and REGION.search(expected):
+        return _unordered(got, want) and _difference(found, expected)
+    if len(want) == 1 and (brackets := unwrap(expected)[0]):
+        return f"It is a list without brackets; expected is {_kind(brackets)}."
+    return _unordered(got, want)
+
+
+def _difference(found: str, expected: str) -> str | None:
+    from fastslow.grading import algebra  # imports sympy, which takes seconds
+
+    return algebra.difference(found, expected)
+
+
+# Lists, sets and tuples.
 
 
 def _list(text: str) -> list[str]:
@@ -101,24 +114,32 @@ def _signs(text: str) -> list[str]:
     return [re.sub(r"(^|=)\+", r"\1", plus), re.sub(r"\\pm ?", "-", text)]
 
 
-def _unordered(found: Sequence[str], expected: Sequence[str], percentage: bool) -> str | None:
+def _unordered(found: Sequence[str], expected: Sequence[str]) -> str | None:
     names = {_name(part) for part in expected}
     if len(names) == len(expected) > 1 and not any(_name(part) for part in found):
-        return _ordered(found, expected, percentage)  # "5, 6" for "a = 5, b = 6"
+        return _ordered(found, expected)  # "5, 6" for "a = 5, b = 6"
+    if len(found) != len(expected):
+        return f"It has {len(found)} part(s); expected are {len(expected)}."
     left = list(found)
     for part in expected:
-        match = next((item for item in left if _compare(item, part, percentage) is None), None)
+        match = next((item for item in left if _compare(item, part) is None), None)
         if match is None:
             return f"{excerpt(part, 60)} is not among its parts."
         left.remove(match)
     return None
 
 
-def _ordered(found: Sequence[str], expected: Sequence[str], percentage: bool) -> str | None:
+def _ordered(found: Sequence[str], expected: Sequence[str]) -> str | None:
+    if len(found) != len(expected):
+        return f"It has {len(found)} part(s); expected are {len(expected)}."
     for number, (a, b) in enumerate(zip(found, expected, strict=True), start=1):
-        if (remark := _compare(a, b, percentage)) is not None:
+        if (remark := _compare(a, b)) is not None:
             return f"Part {number}, {excerpt(a, 60)}, is not {excerpt(b, 60)}: {remark}"
     return None
+
+
+def _kind(brackets: str) -> str:
+    return f"in brackets {brackets}" if brackets else "a list without brackets or a single value"
 
 
 # Statements: "x = 5", "2 + 3 = 5", "x in [1, 2]", "22/7 = 3.14 or so".
@@ -131,7 +152,7 @@ def _name(text: str) -> str:
 
 
 def _sides(text: str) -> list[str]:
-    if is_region(text.replace(r"\setminus", "").replace(r"\cup", "").replace(r"\cap", "")):
+    if REGION.search(re.sub(r"\\(?:setminus|cup|cap)", "", text)):
         return [text]
     sides = split(_MEMBER.sub("=", text), "=")
     if len(sides) > 1 and _BARE_NAME.fullmatch(sides[-1]) and not _BARE_NAME.fullmatch(sides[0]):
@@ -144,102 +165,90 @@ def _is_name(side: str) -> bool:
     return bool(_NAME.search(side)) and not NEGATION.search(side)
 
 
-def _statement(found: str, expected: str, percentage: bool) -> str | None:
+def _statement(found: str, expected: str) -> str | None:
     found, expected = _unrounded(found), _unrounded(expected)
     if not found or not expected:
         return "What follows its sign of approximation is no rounding of what is before it."
     sides, wanted = _sides(found), _sides(expected)
     if len(wanted) > 1 and not _is_name(wanted[0]):
-        return difference(found, expected)
+        return _difference(found, expected)
     if len(sides) > 1 and len(wanted) > 1 and sides[0] != wanted[0]:
-        remark = difference(found, expected)
+        remark = _difference(found, expected)
         names = excerpt(sides[0], 40), excerpt(wanted[0], 40)
         return remark and f"It says what {names[0]} is; expected is {names[1]}. {remark}"
-    for number, side in enumerate(sides, start=1):
-        last = number == len(sides)
-        if not last and (UNWORKED.search(side) or (number == 1 and _is_name(side))):
-            continue
-        if (remark := _value(side, wanted[-1], percentage, worked=last)) is not None:
-            return remark
-    return None
+    value = read_quantity(sides[-1]).value
+    if _is_sum(value) and is_number(wanted[-1]):
+        return "It is not worked out: give the one number that it comes to."
+    if len(sides) > 1 and _is_name(sides[0]):
+        del sides[0]
+    worked = [side for side in sides[:-1] if not UNWORKED.search(side)]
+    remarks = (_value(side, wanted[-1]) for side in (*worked, sides[-1]))
+    return next((remark for remark in remarks if remark is not None), None)
+
+
+def _is_sum(text: str) -> bool:
+    """Whether numbers are left to be added or multiplied; one in brackets is a number."""
+    bare = not unwrap(text)[0] and read_number(text) is None
+    return bare and _SUM.fullmatch(_FRACTION.sub("1", text)) is not None
 
 
 def _unrounded(text: str) -> str:
     """What is before the signs of approximation, "" if what follows is no rounding of it."""
     value, *rounded = (side.strip() for side in _APPROXIMATELY.split(text))
-    if not rounded:
-        return text
     if _BARE_NAME.fullmatch(value) and value not in (r"\pi", "e"):
         return "=".join((value, *rounded))
-    return value if all(_rounding(part, value) for part in rounded) else ""
-
-
-def _rounding(rounded: str, value: str) -> bool:
-    a, b = (read_quantity(side.strip()).number() for side in (rounded, value))
-    if a is None:
-        return False
-    if b is None:  # an irrational value, or a name
-        return True
-    return round(b.value, a.decimals or 0) == a.value
+    exact = read_quantity(value).number()
+    for number in (read_quantity(side).number() for side in rounded):
+        if number is None or (exact and round(exact.value, number.decimals or 0) != number.value):
+            return ""
+    return value
 
 
 # Single values, and what is in brackets.
 
 
-def _value(found: str, expected: str, percentage: bool, worked: bool) -> str | None:
+def _value(found: str, expected: str) -> str | None:
     if found == expected:
         return None
-    if is_region(found) or is_region(expected):
-        return difference(found, expected)
-    if (r"\begin" in found) != (r"\begin" in expected) or "^T" in found + expected:
-        found, expected = columns_as_tuples(found), columns_as_tuples(expected)
+    if REGION.search(found) or REGION.search(expected):
+        return _difference(found, expected)
     (brackets, inner), (wanted, expected_inner) = unwrap(found), unwrap(expected)
     got, want = split(inner, ",", ";"), split(expected_inner, ",", ";")
-    if (brackets and len(got) > 1) or (wanted and len(want) > 1):
-        if brackets != wanted:
-            return f"It is {_kind(brackets)}; expected is {_kind(wanted)}."
-        if len(got) != len(want):
-            return f"It has {len(got)} part(s); expected are {len(want)}."
-        return _ordered(got, want, percentage)
-    if brackets in ("()", *_SET):  # (5) and {5} are 5
-        return _compare(inner, expected, percentage)
-    if wanted in ("()", *_SET):
-        return _compare(found, expected_inner, percentage)
-    return _quantity(found, expected, percentage, worked)
+    if brackets in ("()", *_SET) and len(got) == 1:  # (5) and {5} are 5
+        return _compare(inner, expected)
+    if wanted in ("()", *_SET) and len(want) == 1:
+        return _compare(found, expected_inner)
+    if not (brackets and len(got) > 1) and not (wanted and len(want) > 1):
+        return _quantity(found, expected)
+    if brackets == wanted:
+        return _ordered(got, want)
+    if r"\begin" in found and r"\begin" in expected:
+        return _difference(found, expected)
+    return f"It is {_kind(brackets)}; expected is {_kind(wanted)}."
 
 
-def _kind(brackets: str) -> str:
-    return f"in brackets {brackets}" if brackets else "a list without brackets or a single value"
-
-
-def _quantity(found: str, expected: str, percentage: bool, worked: bool) -> str | None:
+def _quantity(found: str, expected: str) -> str | None:
     got, want = read_quantity(found), read_quantity(expected)
     if got.unit != want.unit:
         if got.certain and want.certain and got.unit and want.unit:
             return f"Its unit is {excerpt(got.unit, 40)}; expected is {excerpt(want.unit, 40)}."
-        if not got.certain:
-            got = Quantity(found)
-        if not want.certain:
-            want = Quantity(expected)
+        got = got if got.certain else Quantity(found)
+        want = want if want.certain else Quantity(expected)
     a, b = got.number(), want.number()
     if a is not None and b is not None:
-        if got.percent == want.percent:
-            same = same_number(a, b)
-        else:
-            same = (percentage or want.percent) and same_number(a, b)
-            scale = Fraction(100) if got.percent else Fraction(1, 100)
-            same = same or a.value == b.value * scale
-        return None if same else "The two numbers are not the same."
+        scale = Fraction(100) ** (got.percent - want.percent)
+        same = a.value == b.value * scale
+        if got.percent == want.percent or want.percent:
+            same = same or same_number(a, b)
+        return None if same else _NUMBERS_DIFFER
     if got.percent != want.percent:
         return "One of the two is a percentage."
     words, expected_words = _words(got.value), _words(want.value)
     if words is not None or expected_words is not None:
         return None if words == expected_words else "The words are not the same."
     if got.scale != want.scale:
-        return "The two numbers are not the same."
-    if (a and stands_for(a, want.value)) or (b and stands_for(b, got.value)):
-        return None
-    return difference(got.value, want.value, plain=worked and b is not None)
+        return _NUMBERS_DIFFER
+    return _difference(got.value, want.value)
 
 
 def _words(text: str) -> str | None:

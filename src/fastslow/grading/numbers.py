@@ -19,16 +19,13 @@ _PLAIN = (
     r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[1-9][0-9]{0,2}(?:[ ][0-9]{3})+(?![0-9])|[0-9]+)"
     r"(?:\.[0-9]+)?|(?<![0-9.])\.[0-9]+"
 )
-_PART = rf"[-+]?(?:{_PLAIN})"
-_LATEX_FRACTION = (
-    rf"\\[dtc]?frac[ ]?(?:\{{[ ]?(?:{_PART})[ ]?\}}|[0-9])[ ]?(?:\{{[ ]?(?:{_PART})[ ]?\}}|[0-9])"
-)
-_POWER_OF_TEN = r"10[ ]?(?:\^|\*\*)[ ]?(?:\{[ ]?[-+]?[0-9]+[ ]?\}|\([-+]?[0-9]+\)|[-+]?[0-9]+)"
+_PART = rf"(?:\{{[ ]?[-+]?(?:{_PLAIN})[ ]?\}}|[0-9])"
 _TIMES = r"[ ]?(?:\\times|\\cdot|\*|x)[ ]{0,2}"
+_POWER_OF_TEN = r"10[ ]?(?:\^|\*\*)[ ]?(?:\{[ ]?[-+]?[0-9]+[ ]?\}|\([-+]?[0-9]+\)|[-+]?[0-9]+)"
 
 NUMBER = rf"""
     (?:
-      (?:(?:[0-9]+[ ]?)?{_LATEX_FRACTION})                      # \frac{{3}}{{4}}, 2\frac{{1}}{{2}}
+      (?:[0-9]+[ ]?)?\\[dtc]?frac[ ]?{_PART}[ ]?{_PART}         # \frac{{3}}{{4}}, 2\frac{{1}}{{2}}
       |(?<![/0-9])[0-9]+[ ][0-9]+[ ]?/[ ]?[0-9]+(?![0-9/.])     # 2 1/2
       |(?<![/0-9])(?:{_PLAIN})[ ]?/[ ]?(?:{_PLAIN})(?![0-9/])   # 3/4
       |{_POWER_OF_TEN}                                          # 10^9
@@ -39,17 +36,17 @@ NUMBER = rf"""
 """Pattern (verbose) of a number without its sign, in a ``plain`` text."""
 
 _SIGNED = re.compile(rf"([-+]?)[ ]?({NUMBER})", re.VERBOSE)
-_FRACTIONS = (
-    re.compile(
-        r"(?:(?P<whole>[0-9]+) ?)?\\[dtc]?frac ?(?:\{(?P<a>[^{}]*)\}|(?P<a1>[0-9]))"
-        r" ?(?:\{(?P<b>[^{}]*)\}|(?P<b1>[0-9]))"
-    ),
-    re.compile(r"(?:(?P<whole>[0-9]+) (?=[0-9]+ ?/))?(?P<a>[0-9. ]+)/(?P<b>[0-9. ]+)"),
-)
-_SCIENTIFIC = re.compile(
-    rf"(?:(?P<mantissa>[0-9.]+)(?:[eE]|{_TIMES}10(?:\^|\*\*))|10(?:\^|\*\*))(?P<exponent>[-+]?\d+)"
-)
-_REPEATING = re.compile(r"(?P<head>[0-9]+\.(?P<once>[0-9]*))\\(?:overline|dot)(?P<again>[0-9]+)")
+_SPELLINGS = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"^([0-9]+) (?=[0-9]+ ?/)", r"\1&"),
+        (r"\\[dtc]?frac ?(\{[^{}]*\}|.) ?(\{[^{}]*\}|.)", r"&\1/\2"),
+        (rf"(?:{_TIMES}|^)10 ?(?:\^|\*\*)", "e"),
+        (r"\\(?:overline|dot)", "~"),
+        (r"[{}(), ]", ""),
+    )
+]
+"""How a number is respelt to be read: "2&3/4", "1.5e-3", "0.1~6"."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +56,10 @@ class Number:
     Attributes:
         value: its exact value.
         decimals: digits after the point if it is written as a decimal with one, else None.
-        whole: whether it is written as a whole number.
     """
 
     value: Fraction
     decimals: int | None = None
-    whole: bool = False
 
     def rounds(self, exact: Fraction) -> bool:
         """Whether it is a decimal of six places and digits or more, to which ``exact`` rounds."""
@@ -78,10 +73,19 @@ def read_number(text: str) -> Number | None:
     """The number that the whole of ``text`` is, or None. Raises nothing, whatever the text."""
     text = grouped(plain(text)).strip()
     match = _SIGNED.fullmatch(text) if len(text) <= MAX_DIGITS else None
-    number = None if match is None else _unsigned(match[2].replace(",", ""))
-    if match is None or number is None or match[1] != "-":
-        return number
-    return Number(-number.value, number.decimals, number.whole)
+    if match is None:
+        return None
+    body = match[2]
+    for pattern, replacement in _SPELLINGS:
+        body = pattern.sub(replacement, body)
+    whole, _, rest = body.rpartition("&")
+    above, _, below = rest.partition("/")
+    try:
+        value = int(whole or 0) + _decimal(above) / _decimal(below or "1")
+    except (ZeroDivisionError, OverflowError):
+        return None
+    places = re.fullmatch(r"[0-9]*\.([0-9]+)", body)
+    return Number(-value if match[1] == "-" else value, len(places[1]) if places else None)
 
 
 def same_number(found: Number, expected: Number) -> bool:
@@ -90,30 +94,20 @@ def same_number(found: Number, expected: Number) -> bool:
     0.333333 stands for 1/3, since six significant digits leave no doubt, 0.33 does not. A decimal
     never stands for a whole number, nor for another decimal.
     """
-    if found.value == expected.value:
-        return True
-    return any(
-        exact.decimals is None and not exact.whole and rounded.rounds(exact.value)
+    return found.value == expected.value or any(
+        exact.decimals is None and rounded.rounds(exact.value)
         for rounded, exact in ((found, expected), (expected, found))
     )
 
 
-def _unsigned(body: str) -> Number | None:
-    for pattern in _FRACTIONS:
-        if match := pattern.fullmatch(body):
-            found = {key: (text or "").replace(" ", "") for key, text in match.groupdict().items()}
-            above = Fraction(found["a"] or found["a1"])
-            below = Fraction(found["b"] or found["b1"])
-            return Number(Fraction(found["whole"] or 0) + above / below) if below else None
-    body = re.sub(r"[ {}()]", "", body)
-    if match := _SCIENTIFIC.fullmatch(body):
-        exponent = int(match["exponent"])
-        if abs(exponent) > MAX_DIGITS:
-            return None
-        value = Fraction(match["mantissa"] or 1) * Fraction(10) ** exponent
-        return Number(value, whole=value.denominator == 1)
-    if match := _REPEATING.fullmatch(body):
-        period = Fraction(int(match["again"]), 10 ** len(match["again"]) - 1)
-        return Number(Fraction(match["head"] + "0") + period / 10 ** len(match["once"]))
-    _, point, places = body.partition(".")
-    return Number(Fraction(body), len(places) if point else None, not point)
+def _decimal(text: str) -> Fraction:
+    """The value of a decimal that may have an exponent, or digits that repeat."""
+    once, _, again = text.partition("~")
+    mantissa, _, exponent = once.lower().partition("e")
+    if abs(int(exponent or 0)) > MAX_DIGITS:
+        raise OverflowError
+    value = Fraction(mantissa or 1) * Fraction(10) ** int(exponent or 0)
+    if again:
+        places = len(mantissa.partition(".")[2])
+        value += Fraction(int(again), 10**places * (10 ** len(again) - 1))
+    return value

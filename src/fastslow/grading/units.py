@@ -11,53 +11,24 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from fastslow.grading.notation import NEGATION
+from fastslow.grading.notation import NEGATION, WORDS
 from fastslow.grading.numbers import Number, read_number
 
-UNITS = {
-    name: names[0]
-    for names in (
-        ("mm", "millimeter", "millimetre"), ("cm", "centimeter", "centimetre"), ("dm",),
-        ("m", "meter", "metre"), ("km", "kilometer", "kilometre"), ("in", "inch", "inche"),
-        ("ft", "foot", "feet"), ("yd", "yard"), ("mi", "mile"), ("acre",), ("hectare",),
-        ("mg", "milligram"), ("g", "gram"), ("kg", "kilogram"), ("t", "ton", "tonne"),
-        ("lb", "pound"), ("oz", "ounce"), ("ms", "millisecond"), ("s", "sec", "second"),
-        ("min", "minute"), ("h", "hr", "hour"), ("day",), ("week", "wk"), ("month",),
-        ("yr", "year"), ("ml", "milliliter", "millilitre"),
-        ("gal", "gallon"), ("dollar", "usd", "$", "us$", "buck"), ("cent", "\u00a2"),
-        ("euro", "eur", "\u20ac"), ("gbp", "\u00a3"), ("yen", "\u00a5", "jpy"),
-        ("rupee", "rs", "inr", "\u20b9"), ("degree", "deg"), ("rad", "radian"), ("unit",),
-        ("hz", "hertz"), ("K", "kelvin"), ("N", "newton"), ("J", "joule"), ("kj", "kilojoule"),
-        ("W", "watt"), ("kw", "kilowatt"), ("V", "volt"), ("A", "ampere", "amp"), ("ohm",),
-        ("pa", "pascal"), ("C", "coulomb"), ("l", "L", "liter", "litre"),
-        ("mol", "mole"), ("bit",), ("byte",), ("mi/h", "mph"), ("km/h", "kmh", "kph", "kmph"),
-    )
-    for name in names
-}  # fmt: skip
-"""Units, each with the name that it is compared by."""
 
-_PARTS = "half third quarter,fourth fifth sixth seventh eighth ninth tenth".split()  # noqa: SIM905
-SCALES = {
-    "hundred": Fraction(100), "thousand": Fraction(1000), "million": Fraction(10**6),
-    "billion": Fraction(10**9), "trillion": Fraction(10**12), "lakh": Fraction(10**5),
-    "crore": Fraction(10**7), "ten": Fraction(10), "dozen": Fraction(12), "score": Fraction(20),
-    "pair": Fraction(2), "halve": Fraction(1, 2), "hundredth": Fraction(1, 100),
-    "thousandth": Fraction(1, 1000), "millionth": Fraction(1, 10**6),
-    **{name: Fraction(1, n) for n, names in enumerate(_PARTS, 2) for name in names.split(",")},
-}  # fmt: skip
-"""Words, in the singular, that make another number of the number before them."""
+def _forms(table: dict[str, str]) -> dict[str, str]:
+    """Each name in a table, and its plural, with the key that it stands under."""
+    names = [(name, key) for key, row in table.items() for name in (key, *row.split())]
+    plurals = {name + end: key for name, key in names if len(name) > 1 for end in ("s", "es")}
+    return plurals | dict(names)
 
-_NO_UNIT = frozenset(
-    """to plus minus times over by choose divided multiplied mod modulo root factorial than less if
-    more most least fewer when where for either both at about around between squared cubed power or
-    and is are percent sin cos tan cot sec csc arcsin arccos arctan log ln exp sqrt lim max min gcd
-    lcm det pi doubled tripled halved negative positive below above under""".split()  # noqa: SIM905
-)
-"""Words that make another number, or another statement, of the number before them."""
 
-_PLURALS = frozenset(
-    "people men women children mice geese teeth fish sheep each total altogether".split()  # noqa: SIM905
-)
+UNITS = _forms(WORDS["units"])
+"""Units, singular and plural, each with the name that it is compared by."""
+
+SCALES = {word: Fraction(key) for word, key in _forms(WORDS["scales"]).items()}
+"""Words that make another number of the number before them."""
+
+_PLURALS, _NEVER = (frozenset(WORDS["counted"][key].split()) for key in ("plurals", "never"))
 _CURRENCY = re.compile(
     r"([-+]?)(us\$|usd|eur|gbp|rs\.?|[$\u20ac\u00a3\u00a5\u20b9]) ?(?=[-+\d.])", re.IGNORECASE
 )
@@ -65,7 +36,6 @@ _WORD = r"(?:\\text\{(?:[^{}]|\{[^{}]*\})*\}|[A-Za-z][A-Za-z.'-]*|[$\u20ac\u00a2
 _TAIL = re.compile(rf"(?<=[0-9)}}\]])( ?){_WORD}(?:[ ]|/|\\cdot|{_WORD}|\^\{{?-?[1-3]\}}?)*$")
 _BASE = re.compile(r"(?<=[0-9A-F])_\{?([0-9]{1,2})\}?$")
 _FACTOR = re.compile(r"(/|per )? ?(?:(square|sq|cubic|cu) )?([a-zA-Z$\u20ac\u00a2\\]+)(\^-?[1-3])?")
-_POWERS = {"square": "^2", "sq": "^2", "cubic": "^3", "cu": "^3", "": ""}
 
 
 @dataclass(frozen=True)
@@ -91,8 +61,7 @@ class Quantity:
         number = read_number(self.value)
         if number is None or self.scale == 1:
             return number
-        value = number.value * self.scale
-        return Number(value, whole=value.denominator == 1)
+        return Number(number.value * self.scale)
 
 
 def read_quantity(text: str) -> Quantity:
@@ -106,50 +75,38 @@ def read_quantity(text: str) -> Quantity:
     if not (match := _TAIL.search(text)):
         return Quantity(text)
     value, tail = text[: match.start()], match.group()
-    explicit = "\\text" in tail
-    words = tail.replace("\\text{", " ").replace("}", " ").replace("\\cdot", " ").replace(".", " ")
-    words = words.replace("{", "").replace('"', "inch")
+    explicit, spaced = "\\text" in tail, tail.startswith(" ")
+    words = re.sub(r"\\text\{|\}|\\cdot|\.", " ", tail).replace("{", "").replace('"', "inch")
     scale = Fraction(1)
-    while (first := words.split(maxsplit=1)) and (by := SCALES.get(_singular(first[0], SCALES))):
-        scale, words = scale * by, first[1] if len(first) > 1 else ""
+    while (word := re.match(r" *([A-Za-z]+) *", words)) and word[1].lower() in SCALES:
+        scale, words = scale * SCALES[word[1].lower()], words[word.end() :]
     if scale != 1 and read_number(value) is None:
         return Quantity(text)
-    if not words.strip():
-        return Quantity(value, scale=scale)
-    certain = explicit or bool(re.search("[A-Za-z]{2}", words) or (match[1] and "/" in words))
-    if unit := _known(words):
-        return Quantity(value, unit, scale=scale, certain=certain)
-    if (explicit or match[1] or scale != 1) and _counted(words, value):
-        return Quantity(value, _singular(" ".join(words.lower().split()), ()), scale=scale)
+    words = words.strip()
+    unit = _unit(words)
+    if unit is not None:
+        clear = not words or re.search("[A-Za-z]{2}", words) or (spaced and "/" in words)
+        return Quantity(value, unit, scale=scale, certain=explicit or bool(clear))
+    if (explicit or spaced or scale != 1) and _counted(words, value):
+        return Quantity(value, " ".join(words.lower().split()).removesuffix("s"), scale=scale)
     return Quantity(text)
 
 
-def _singular(word: str, known: object) -> str:
-    word = word.lower() if len(word) > 1 else word
-    for ending in ("", "s", "es"):
-        base = word.removesuffix(ending)
-        if isinstance(known, dict) and base in known and (not ending or len(base) > 1):
-            return base
-    return word.removesuffix("s")
-
-
-def _known(words: str) -> str:
-    """The name that a unit is compared by, "" if a word of it is no unit."""
-    words = re.sub(r"[A-Za-z]{2,}", lambda word: word.group().lower(), words.strip())
+def _unit(words: str) -> str | None:
+    """The name that a unit is compared by, None if a word of it is no unit."""
     words = re.sub(r" squared\b| ?\^2", "^2", re.sub(r" cubed\b| ?\^3", "^3", words))
-    name, rest = "", words
-    while rest:
-        if not (match := _FACTOR.match(rest)):
-            return ""
-        per, power, unit, raised = match.groups()
-        unit = UNITS.get(_singular(unit, UNITS), "")
-        if not unit:
-            return ""
-        raised = _POWERS[power or ""] or raised or ""
-        per = per or "-" in raised
-        name += "/" if per else "\u00b7" if name else ""
-        name += unit + raised.replace("-", "").replace("^1", "")
-        rest = rest[match.end() :].lstrip()
+    name = ""
+    while words:
+        match = _FACTOR.match(words)
+        if match is None:
+            return None
+        unit = UNITS.get(match[3] if len(match[3]) == 1 else match[3].lower())
+        if unit is None:
+            return None
+        power = {"s": "^2", "c": "^3", None: match[4] or ""}[match[2] and match[2][0]]
+        name += "/" if match[1] or "-" in power else "\u00b7" if name else ""
+        name += unit + power.replace("-", "").replace("^1", "")
+        words = words[match.end() :].lstrip()
     return name
 
 
@@ -158,7 +115,7 @@ def _counted(words: str, value: str) -> bool:
     found = re.findall(r"[a-z'-]+", words.lower())
     if re.search(r"[^A-Za-z' -]", words) or not found or len(found[0]) < 3:
         return False
-    if set(found) & _NO_UNIT or NEGATION.search(words):
+    if _NEVER & set(found) or NEGATION.search(words):
         return False
     plural = found[0] in _PLURALS or (found[0].endswith("s") and len(found[0]) > 3)
-    return plural or value == "1" or _singular(found[0], UNITS) in UNITS
+    return plural or value == "1" or found[0] in UNITS
