@@ -14,6 +14,21 @@ from written_runs import context, evaluated, slow, write_run  # noqa: F401  (fix
 settings.register_profile("fastslow", derandomize=True, database=None, deadline=None)
 settings.load_profile("fastslow")
 
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Halves of surrogate pairs, which tests log on purpose, cannot be sent between processes."""
+    report = yield
+    report.sections = [(name, _sendable(text)) for name, text in report.sections]
+    if report.longrepr is not None and _sendable(str(report.longrepr)) != str(report.longrepr):
+        report.longrepr = _sendable(str(report.longrepr))
+    return report
+
+
+def _sendable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 CHATML = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
