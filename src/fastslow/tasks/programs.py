@@ -27,6 +27,7 @@ from typing import Any
 from fastslow.models import cache_folder
 from fastslow.run import disk
 from fastslow.sandbox import Jail, Limits, Program, Sandbox
+from fastslow.sandbox.jail import package_folders
 from fastslow.tasks.json_values import read_value
 
 logger = logging.getLogger("fastslow.tasks")
@@ -120,7 +121,8 @@ def _cache_file(calls: Sequence[Call]) -> Path:
 def _environment() -> list[str]:
     """The Python that runs programs and every library that they may import, with versions: where
     one is missing, programs crash that run elsewhere."""
-    libraries = {f"{found.name} {found.version}" for found in metadata.distributions()}
+    found = metadata.distributions(path=package_folders())
+    libraries = {f"{library.name} {library.version}" for library in found}
     return [sys.version, *sorted(libraries)]
 
 
