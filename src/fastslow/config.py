@@ -32,8 +32,15 @@ from fastslow.redaction import by_form, is_secret_name, redact, secrets
 from fastslow.regular import read_bytes
 from fastslow.terminal import name as name_shown
 
-Positive = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1, le=10**9)]
+NonNegative = Annotated[int, Field(ge=0, le=10**9)]
+"""Counts. No run reaches a billion of anything; a count beyond it is a slip of the keyboard."""
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+Size = Annotated[int, Field(ge=1, le=10**6)]
+SizeOrNone = Annotated[int, Field(ge=0, le=10**6)]
+"""Counts of things that are made or held all at once, such as the problems of a batch."""
 
 Nats = Annotated[float, Field(gt=0, allow_inf_nan=True)]
 """A number of nats; inf: never reached. (nan is not greater than 0.)"""
@@ -82,7 +89,7 @@ class ContextConfig(Section):
     """``[context]``: the seed context Phi_0."""
 
     instructions: str = DEFAULT_INSTRUCTIONS
-    demonstrations: tuple[DemonstrationConfig, ...] = ()
+    demonstrations: Annotated[tuple[DemonstrationConfig, ...], Field(max_length=1000)] = ()
 
 
 class TaskConfig(BaseModel):
@@ -122,7 +129,7 @@ class StageConfig(Section):
 
     steps: Positive
     task: TaskConfig | None = None
-    mix: tuple[ShareConfig, ...] = ()
+    mix: Annotated[tuple[ShareConfig, ...], Field(max_length=100)] = ()
 
     @model_validator(mode="after")
     def _task_or_mix(self) -> StageConfig:
@@ -149,11 +156,11 @@ class StageConfig(Section):
 class DemonstrationsConfig(Section):
     """``[fast.demonstrations]``: the proposer that writes solved problems into the context."""
 
-    max_turns: Positive = 8
+    max_turns: Size = 8
     """Demonstrations in one context, at most."""
-    max_tokens: Positive = 600
+    max_tokens: Size = 600
     """Tokens of all demonstrations of one context together, at most."""
-    probe: Positive = 4
+    probe: Size = 4
     """Pool problems that the parent is tried on before a demonstration is made of one it fails."""
 
 
@@ -171,13 +178,13 @@ class ReflectionConfig(Section):
     temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["default"] = 1.0
     """"default": not sent, for models that take no other. If a server refuses it, it is left out
     from then on."""
-    max_tokens: Positive = 2048
+    max_tokens: Size = 2048
     max_tokens_key: Literal["auto", "max_tokens", "max_completion_tokens", "none"] = "auto"
     """What a server calls ``max_tokens``. "auto": max_tokens, or max_completion_tokens once that is
     refused; "none": not sent."""
     timeout: Annotated[float, Field(gt=0, le=86400)] = 120.0
     """Seconds for one request, from the connection to the last byte of the answer."""
-    retries: NonNegative = 2
+    retries: Annotated[int, Field(ge=0, le=100)] = 2
     """Further tries after a request that failed."""
     max_characters: Positive = 8000
     """A proposed instruction longer than this is refused."""
@@ -217,7 +224,7 @@ class FastConfig(Section):
     """``[fast]``: the learner of contexts (paper, fast phase)."""
 
     algorithm: Literal["gepa"] = "gepa"
-    population: Positive = 4
+    population: Annotated[int, Field(ge=1, le=10_000)] = 4
     """K, contexts kept for a cycle."""
     every: Positive = 6
     """T, slow steps per cycle."""
@@ -225,13 +232,13 @@ class FastConfig(Section):
     """Metric calls (rollouts) of one fast phase, never exceeded. "auto": K+1 passes over the
     anchor set (960 at the paper's 192 anchors and K = 4) plus every proposal's minibatch and probe
     (see ``fast.gepa.auto_budget``)."""
-    proposals: Positive = 16
+    proposals: Size = 16
     """Contexts proposed in one fast phase, at most."""
-    minibatch: Positive = 3
+    minibatch: Size = 3
     """Anchors on which a proposal must beat its parent before it is scored on all of them."""
     components: tuple[Literal["demonstrations", "instructions"], ...] = ("demonstrations",)
     """What may be rewritten. "instructions" needs ``[fast.reflection]``."""
-    pool: NonNegative = 64
+    pool: SizeOrNone = 64
     """Training problems set aside for demonstrations, at most a quarter of the split: no slow step
     and no anchor set asks them."""
     reuse: bool = True
@@ -261,7 +268,7 @@ class FastConfig(Section):
 class LoraConfig(Section):
     """``[slow.lora]``: train low-rank adapters instead of all weights."""
 
-    rank: Positive = 16
+    rank: Annotated[int, Field(ge=1, le=65_536)] = 16
     alpha: Annotated[float, Field(gt=0)] = 32.0
     targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
 
@@ -275,9 +282,9 @@ class SlowConfig(Section):
     algorithm: str = "cispo"
     """The slow learner: cispo, grpo, dapo, dr_grpo, gspo, reinforce, sft, distill, opd, or one of
     your own (see ``slow.base``)."""
-    problems: Positive = 32
+    problems: Annotated[int, Field(ge=1, le=100_000)] = 32
     """P, problems in one batch."""
-    group: Annotated[int, Field(ge=2)] = 8
+    group: Annotated[int, Field(ge=2, le=10_000)] = 8
     """G, rollouts per problem, over all contexts together."""
     baseline: Literal["problem", "context"] = "problem"
     """What a rollout's reward is compared with: all rollouts of its problem, or those of its
@@ -341,12 +348,12 @@ class PolicyConfig(Section):
     and log-probabilities are fp32 either way."""
     trust_remote_code: bool = False
     """Whether Python code that comes with the model may run, with all rights of the run."""
-    max_tokens: Positive = 512
+    max_tokens: Size = 512
     """Tokens of one completion, at most."""
-    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    stop: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(max_length=100)] = ()
     """Texts that end a completion, as the model's own end of turn does. They are kept in it."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
-    rows: Positive = 128
+    rows: Size = 128
     """Completions decoded side by side, at most."""
     kv_memory: Annotated[float, Field(gt=0)] = 4.0
     """GiB of keys and values that sampling may hold: fewer completions are decoded side by side
@@ -360,9 +367,9 @@ class EvalConfig(Section):
     """Slow steps between evaluations; 0: at the end of every cycle. The run's start and end are
     always evaluated."""
     split: Literal["validation", "test"] = "validation"
-    problems: NonNegative = 64
+    problems: SizeOrNone = 64
     """Problems evaluated (the first of the split); 0: no evaluation."""
-    samples: Positive = 1
+    samples: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Completions per problem: accuracy is their mean (mean@k)."""
     contexts: tuple[Literal["seed", "best", "population", "own"], ...] = ("seed", "best")
     """Those to evaluate under. "best" and "population" are those in force; "own" is the best one
@@ -396,14 +403,14 @@ class RunConfig(Section):
     the weights of its latest checkpoint, or that of a checkpoint."""
     method: Method = "fst"
     """fst: both learners. rl: weights only, under the seed context. fast: contexts only."""
-    seed: NonNegative = 0
+    seed: Seed = 0
     steps: Positive | None = None
     """Slow steps of the run on ``[task]``. A run of ``[[stages]]`` counts its stages' steps."""
     name: str | None = None
     """The run's folder within ``log.folder``; None: method, task and seed."""
     context: ContextConfig = ContextConfig()
     task: TaskConfig | None = None
-    stages: tuple[StageConfig, ...] = ()
+    stages: Annotated[tuple[StageConfig, ...], Field(max_length=1000)] = ()
     fast: FastConfig = FastConfig()
     slow: SlowConfig = SlowConfig()
     policy: PolicyConfig = PolicyConfig()
@@ -592,11 +599,13 @@ def _explain(model: type[BaseModel], item: Any, prefix: str) -> str:
         return f"{key}: {message}" if key else message
     quoted = isinstance(found, (int, float)) and kind in ("string_type", "path_type")
     hint = f': a text stands in quotes, {key} = "..."' if quoted else ""
-    return f"{key}: {message[0].lower()}{message[1:]}; found {_found(key, found)}{hint}"
+    return f"{key}: {message[0].lower()}{message[1:]}; found {shown(key, found)}{hint}"
 
 
-def _found(key: str, value: Any) -> str:
+def shown(key: str, value: Any) -> str:
     """What stands at a key, as far as a message may say: not where keys of servers may stand."""
+    if value is None or isinstance(value, (bool, float)):
+        return repr(value)
     if key.startswith("fast.reflection") or any(map(is_secret_name, key.split("."))):
         return f"{type(value).__name__} (not shown: it may be secret)"
     if isinstance(value, (dict, list, tuple)):

@@ -25,8 +25,10 @@ import platformdirs
 
 from fastslow.config import RunConfig, TaskConfig
 from fastslow.errors import InputError
+from fastslow.places import working_in
 from fastslow.regular import open_regular
 from fastslow.run import inside
+from fastslow.run.inputs import read_inputs
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +71,9 @@ def require_trust(run: Path, trust: bool) -> bool:
         InputError: it is no run; or it names something new, and ``trust`` is False. Nothing of it
             was executed, and nothing was written.
     """
-    new = [words for words, what in named(inside.load_config(run)).items() if not _is_known(what)]
+    config = inside.load_config(run)
+    with working_in(Path(read_inputs(run).folder)):  # where its relative paths start
+        new = [words for words, what in named(config).items() if not _is_known(what)]
     if new and not trust:
         listed = "\n".join(f"- {words}" for words in new)
         raise InputError(

@@ -42,6 +42,11 @@ class Problem:
     reference: Any = None
 
 
+MAX_FEEDBACK = 20_000
+"""Characters of a verdict's feedback: it is held in memory, written for every rollout and shown to
+the reflection model."""
+
+
 class ScoreError(ValueError):
     """A number was given for a score that lies outside [0, 1]: a fault of the task."""
 
@@ -58,6 +63,7 @@ class Verdict:
         score: the reward r(x, y), a ``float`` in [0, 1]. Any real number is converted, of NumPy,
             torch, ``decimal`` or ``fractions`` as well.
         feedback: text for the fast learner: what was expected, in which format, what went wrong.
+            Of more than ``MAX_FEEDBACK`` characters the start and the end are kept.
 
     Raises:
         ScoreError: the score is a number outside [0, 1], NaN included.
@@ -72,6 +78,16 @@ class Verdict:
         object.__setattr__(self, "score", _score(self.score))
         if not isinstance(self.feedback, str):
             raise FeedbackError(f"a verdict's feedback is text; found {_shown(self.feedback)}")
+        object.__setattr__(self, "feedback", _without_middle(self.feedback, MAX_FEEDBACK))
+
+
+def _without_middle(text: str, limit: int) -> str:
+    """``text`` in ``limit`` characters at most, with a mark where its middle was."""
+    if len(text) <= limit:
+        return text
+    mark = f"\n[... {len(text):,} characters, cut ...]\n"
+    kept = limit - len(mark)
+    return f"{text[: kept - kept // 2]}{mark}{text[len(text) - kept // 2 :]}"
 
 
 def _score(value: Any) -> float:

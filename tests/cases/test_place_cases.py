@@ -457,7 +457,7 @@ def test_a_text_may_look_like_something_else(override: str, name: str) -> None:
 
 FLOATS = (
     "policy.temperature", "policy.kv_memory", "slow.lr", "slow.eps", "slow.weight_decay",
-    "slow.cap", "slow.kl", "slow.lora.alpha", "fast.reflection.temperature",
+    "slow.kl_cap", "slow.kl", "slow.lora.alpha", "fast.reflection.temperature",
     "fast.reflection.timeout",
 )  # fmt: skip
 

@@ -23,7 +23,7 @@ from fastslow.slow.reference import kl_to_reference
 from fastslow.tasks import Task, create
 from fastslow.tasks.grading import Graders
 from fastslow.training import train
-from fastslow.types import Completion, Context, Failure, Problem, Rollout, Verdict
+from fastslow.types import MAX_FEEDBACK, Completion, Context, Failure, Problem, Rollout, Verdict
 from tiny_run import tiny_config
 
 OWN = """
@@ -303,14 +303,34 @@ def test_files_of_one_name_hold_different_problems(tmp_path: Path, _: int) -> No
 
 
 @pytest.mark.parametrize("_", [pytest.param(0, id="F047")])
-def test_ids_of_two_files_that_are_alike_are_refused(tmp_path: Path, _: int) -> None:
+def test_ids_that_two_files_share_are_those_of_different_problems(tmp_path: Path, _: int) -> None:
     files = {
         "path": rows(tmp_path / "a.jsonl", 100, "old {}"),
         "validation_path": rows(tmp_path / "b.jsonl", 20, "new {}"),
     }
-    with pytest.raises(InputError, match=r"id '0': .*a\.jsonl .*'old 0'; and .*b\.jsonl .*'new 0'"):
-        jsonl(**files, id="id", test=0)
-    assert len(jsonl(**files, test=0).problems("train")) == 100
+    task = jsonl(**files, id="id", test=0)
+    curriculum = Curriculum({"jsonl": task})
+    assert next(p.id for p in curriculum.problems("jsonl", "validation")) == "b.jsonl:0"
+    assert len(curriculum.problems("jsonl", "train")) == 100
+    alone = jsonl(path=files["path"], id="id", validation=0, test=0)
+    assert {p.id for p in alone.problems("train")} == {str(number) for number in range(100)}
+
+
+def test_an_id_that_one_file_holds_twice_is_refused(tmp_path: Path) -> None:
+    path, other = tmp_path / "a.jsonl", rows(tmp_path / "b.jsonl", 20, "new {}")
+    twice = [{"id": 7, "question": text, "answer": "1"} for text in ("one", "two")]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in twice))
+    with pytest.raises(InputError, match=r"id 'a\.jsonl:7': .*'one'; and .*a\.jsonl .*'two'"):
+        jsonl(path=path, validation_path=other, id="id", test=0)
+
+
+def test_long_feedback_keeps_its_start_and_its_end() -> None:
+    found = Verdict(0.5, f"start{'x' * 10**7}end").feedback
+    assert len(found) == MAX_FEEDBACK
+    assert found.startswith("startx")
+    assert found.endswith("xend")
+    assert "[... 10,000,008 characters, cut ...]" in found
+    assert Verdict(0.5, found).feedback == found
 
 
 # --- single failures -----------------------------------------------------------------------------

@@ -55,9 +55,9 @@ def test_files_of_their_own_and_nothing_of_them_in_training(tmp_path: Path) -> N
     test = write(tmp_path / "c.jsonl", [{"q": "new", "a": 3, "key": "k55"}])
     task = jsonl(train, validation_path=str(held), test_path=str(test), question="q", answer="a",
                  id="key")  # fmt: skip
-    assert [p.id for p in task.problems("validation")] == ["k3"]
-    assert [p.id for p in task.problems("test")] == ["k55"]
-    assert {p.id for p in task.problems("train")} == {f"k{n}" for n in range(9) if n != 3}
+    assert [p.id for p in task.problems("validation")] == ["b.jsonl:k3"]
+    assert [p.id for p in task.problems("test")] == ["c.jsonl:k55"]
+    assert {p.id for p in task.problems("train")} == {f"a.jsonl:k{n}" for n in range(9) if n != 3}
 
 
 @pytest.mark.parametrize(

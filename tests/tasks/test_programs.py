@@ -157,3 +157,13 @@ def test_a_cache_that_cannot_be_written_only_costs_time(
     monkeypatch.setenv("FASTSLOW_CACHE", str(tmp_path / "file"))
     assert list(outcomes([GOOD])) == [RIGHT]
     assert "will be run again" in caplog.text
+
+
+def test_what_a_program_returned_is_kept_for_the_same_libraries_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = [Call("def f(x):\n    return x", "f", {"x": 1})]
+    before = programs._cache_file(calls)
+    assert programs._cache_file(calls) == before
+    monkeypatch.setattr(programs, "_environment", lambda: ["3.11", "numpy 2.0"])
+    assert programs._cache_file(calls) != before

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fastslow.config import RunConfig
+from fastslow.config import RunConfig, shown
 from fastslow.errors import InputError
 
 MAY_CHANGE = (
@@ -35,7 +35,8 @@ def refuse_changes(before: RunConfig, after: RunConfig, source: str) -> None:
     Beside ``MAY_CHANGE``, the last stage may become longer.
 
     Raises:
-        InputError: naming ``source`` and each key that may not change, with both values.
+        InputError: naming ``source`` and each key that may not change, with both values unless they
+            may be secret.
     """
     length = f"stages.{len(before.stages) - 1}.steps" if before.stages else "steps"
     old, new = (dict(_leaves(config.model_dump())) for config in (before, after))
@@ -44,7 +45,7 @@ def refuse_changes(before: RunConfig, after: RunConfig, source: str) -> None:
         if key == length and (old[key] or 0) < (new.get(key) or 0):
             continue
         if not any(key == free or key.startswith(f"{free}.") for free in MAY_CHANGE):
-            was, now = (_shown(values.get(key)) for values in (old, new))
+            was, now = (_shown(key, values.get(key)) for values in (old, new))
             refused.append(f"{source}: {key}: the run was trained with {was}; found {now}")
     if refused:
         free = ", ".join([f"{length} (to more)", *MAY_CHANGE])
@@ -55,8 +56,8 @@ def refuse_changes(before: RunConfig, after: RunConfig, source: str) -> None:
         raise InputError("\n".join([*refused, hint]))
 
 
-def _shown(value: Any) -> str:
-    return "nothing" if value is None else repr(value)
+def _shown(key: str, value: Any) -> str:
+    return "nothing" if value is None else shown(key, value)
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

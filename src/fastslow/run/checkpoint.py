@@ -236,7 +236,8 @@ def _load(path: Path, read: bool) -> Checkpoint:
         check(CheckpointState, data)
     except ValueError as error:
         raise ValueError(f"{STATE}: {error}") from None
-    if data["state"]["step"] != _step(path):
+    # One that was taken out of its run may have any name.
+    if _NAME.fullmatch(path.name) and data["state"]["step"] != _step(path):
         raise ValueError(f"{STATE} is of step {data['state']['step']}")
     mark = Mark(
         state=state_from_json(data["state"]),

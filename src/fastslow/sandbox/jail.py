@@ -193,7 +193,7 @@ def _setup(preload: Sequence[str]) -> dict[str, Any]:
     if machine not in system_calls.MACHINES:
         known = ", ".join(system_calls.MACHINES)
         raise _impossible(f"a processor that is one of {known}; found {machine}")
-    packages = [*site.getsitepackages(), *_user_packages()]
+    packages = package_folders()
     return {
         "preload": preload,
         "packages": packages,
@@ -227,6 +227,11 @@ def _resource_limits(limits: Limits) -> dict[str, int]:
         "RLIMIT_CORE": 0,
         "RLIMIT_MEMLOCK": 0,
     }
+
+
+def package_folders() -> list[str]:
+    """The folders of the libraries that a program may import."""
+    return [*site.getsitepackages(), *_user_packages()]
 
 
 def _user_packages() -> list[str]:

@@ -38,7 +38,7 @@ class Settings(StudySettings):
     """K."""
     every: tuple[Positive, ...] = ()
     """T."""
-    group: tuple[Annotated[int, Field(ge=2)], ...] = ()
+    group: tuple[Annotated[int, Field(ge=2, le=10_000)], ...] = ()
     """G."""
     baseline: tuple[Literal["problem", "context"], ...] = ("problem", "context")
     reuse: tuple[bool, ...] = (True, False)

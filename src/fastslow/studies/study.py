@@ -10,7 +10,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import Field, field_validator
 
-from fastslow.config import Method, NonNegative, RunConfig, Section, parse
+from fastslow.config import Method, RunConfig, Section, Seed, parse
 from fastslow.report.plot import Panel
 from fastslow.run.record import Row, RunRecord
 from fastslow.studies.claims import Claim, NoReading, Reading, Relation
@@ -23,7 +23,7 @@ TASK_TABLES = ("task", "stages")
 class StudySettings(Section):
     """``[study]``: what every study takes. Each one adds its own keys."""
 
-    seeds: Annotated[tuple[NonNegative, ...], Field(min_length=1)] = (0, 1, 2)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
     """Seeds of every run. A claim is decided from at least two."""
 
     @field_validator("seeds")

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from fastslow.config import NonNegative, Positive, Section
+from fastslow.config import Positive, Section, Seed, Size, SizeOrNone
 from fastslow.grading.answers import excerpt, extract_answer, lesson, tagged
 from fastslow.places import PlaceOrName
 from fastslow.tasks.codeio_rows import BUNDLED, Example, Program, read_programs
@@ -46,10 +46,10 @@ class CodeIOOptions(Section):
     """Characters of an answer as JSON, at most."""
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 1e-3
     """Relative error allowed of a number that is not whole: as much as CodeI/O's own check."""
-    train: Positive = 1024
-    validation: Positive = 128
-    test: NonNegative = 128
-    data_seed: NonNegative = 0
+    train: Size = 1024
+    validation: Size = 128
+    test: SizeOrNone = 128
+    data_seed: Seed = 0
     """The data depend on this and not on the run's seed."""
 
 

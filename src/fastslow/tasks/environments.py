@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from fastslow.config import NonNegative, Positive, Section
+from fastslow.config import Section, Size, SizeOrNone
 from fastslow.errors import InputError
 from fastslow.grading.answers import excerpt, tagged
 from fastslow.tasks.classic_environment import ClassicEnvironment
@@ -51,11 +51,11 @@ class EnvironmentOptions(Section):
     """The reward that counts as 1; None: the sum of the positive weights of its functions. Then a
     reward beyond it ends the run, since a function that gives more than its weight could outweigh
     the one that says what is right."""
-    train: Positive = 1024
+    train: Size = 1024
     """Problems to train on, at most."""
-    validation: Positive = 128
+    validation: Size = 128
     """Of the environment's evaluation set where it has one, as ``test``."""
-    test: NonNegative = 128
+    test: SizeOrNone = 128
 
 
 @register("verifiers", EnvironmentOptions)

@@ -55,7 +55,7 @@ class HoverOptions(SourceOptions):
     variant: Literal["verify", "retrieve"] = "verify"
     hard: bool = False
     """Only claims of three and four hops."""
-    candidates: Annotated[int, Field(ge=2)] = 10
+    candidates: Annotated[int, Field(ge=2, le=1000)] = 10
     """Of "retrieve": titles shown with a claim, right and wrong ones together."""
 
 

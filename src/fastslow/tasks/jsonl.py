@@ -43,8 +43,9 @@ class JsonlOptions(CutOptions):
     answer: str = "answer"
     """The key of the reference answer."""
     id: str | None = None
-    """The key of an id, which no two questions share, in one file or in two; None: the file's name
-    and the line's number. Of files of one name as much of their paths as tells them apart."""
+    """The key of an id, which no two questions of a file share; None: the line's number. The file's
+    name stands before a line's number, and before any id where the task reads several files. Of
+    files of one name as much of their paths as tells them apart."""
     choices: str | None = None
     """The key of a list of choices, which are shown below the question as "A) ..." lines."""
     solution: str | None = None
@@ -126,12 +127,19 @@ class Jsonl(Task):
                 f"the choices are {', '.join(LETTERS[: len(choices)])}"
             )
         return Problem(
-            id=_value(row, options.id, where) if options.id else f"{self._labels[path]}:{line}",
+            id=self._id(path, line, row, where),
             question=question,
             reference=Reference(
                 canonical, _value(row, options.solution, where) if options.solution else None
             ),
         )
+
+    def _id(self, path: Path, line: int, row: dict[str, Any], where: str) -> str:
+        labelled = f"{self._labels[path]}:"
+        if self._options.id is None:
+            return f"{labelled}{line}"
+        own = _value(row, self._options.id, where)
+        return own if len(self._labels) == 1 else f"{labelled}{own}"
 
 
 def _labels(paths: Collection[Path]) -> dict[Path, str]:

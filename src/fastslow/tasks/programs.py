@@ -18,6 +18,8 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from typing import Any
 from fastslow.models import cache_folder
 from fastslow.run import disk
 from fastslow.sandbox import Jail, Limits, Program, Sandbox
+from fastslow.sandbox.jail import package_folders
 from fastslow.tasks.json_values import read_value
 
 logger = logging.getLogger("fastslow.tasks")
@@ -71,7 +74,7 @@ def outcomes(calls: Iterable[Call]) -> Iterator[Returned | str]:
     """What came of each call, in order: what it returned, or in a few words why nothing can count.
 
     Calls are taken as results are asked for, some batches ahead. A batch that was run before, on
-    this machine by this version of Python, comes from the cache.
+    this machine by this Python and with these libraries, comes from the cache.
 
     Raises:
         InputError: this machine cannot isolate what it runs.
@@ -108,11 +111,19 @@ def _cached(calls: Sequence[Call]) -> list[Returned | str]:
 
 def _cache_file(calls: Sequence[Call]) -> Path:
     """Named after all that what it holds depends on."""
-    content = json.dumps(
-        [_RUNNER_TEXT, SALTS, SECONDS, sys.version_info[:2], [vars(c) for c in calls]]
-    )
+    limits = [vars(_limits(len(salts))) for salts in SALTS]
+    content = json.dumps([_RUNNER_TEXT, SALTS, limits, _environment(), [vars(c) for c in calls]])
     digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:32]
     return cache_folder() / "programs" / f"{digest}.json"
+
+
+@cache
+def _environment() -> list[str]:
+    """The Python that runs programs and every library that they may import, with versions: where
+    one is missing, programs crash that run elsewhere."""
+    found = metadata.distributions(path=package_folders())
+    libraries = {f"{library.name} {library.version}" for library in found}
+    return [sys.version, *sorted(libraries)]
 
 
 def _run(calls: Sequence[Call]) -> list[Returned | str]:

@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from fastslow.config import NonNegative, Positive, Section
+from fastslow.config import Section, Seed, Size, SizeOrNone
 from fastslow.errors import InputError
 from fastslow.grading.answers import excerpt, extract_answer, lesson, tagged
 from fastslow.tasks.protocol import Task
@@ -79,10 +79,10 @@ class ReasoningGymOptions(Section):
     partial: bool = False
     """Whether an answer may score between 0 and 1, by the dataset's own rules. Many of these pay
     half for nothing. Datasets with a scorer of ours never give partial credit."""
-    train: Positive = 1024
-    validation: Positive = 128
-    test: NonNegative = 128
-    data_seed: NonNegative = 0
+    train: Size = 1024
+    validation: Size = 128
+    test: SizeOrNone = 128
+    data_seed: Seed = 0
     """The data depend on this and not on the run's seed."""
 
 

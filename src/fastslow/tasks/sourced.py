@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, Field
 
-from fastslow.config import NonNegative, Positive, Section
+from fastslow.config import Positive, Section, Seed
 from fastslow.places import PlaceOrName
 from fastslow.tasks.contract import Ids
 from fastslow.tasks.splits import Splits
@@ -21,7 +21,9 @@ def _whole_from_one(share: float) -> float:
     return share
 
 
-Share = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_whole_from_one)]
+Share = Annotated[
+    float, Field(ge=0, le=10**9, allow_inf_nan=False), AfterValidator(_whole_from_one)
+]
 """Below 1 a fraction of the source's problems, from 1 on a number of problems."""
 
 
@@ -34,7 +36,7 @@ class CutOptions(Section):
     """Problems or fraction cut for validation; all of a source of its own where given."""
     test: Share = 0.1
     """As ``validation``, for testing."""
-    data_seed: NonNegative = 0
+    data_seed: Seed = 0
     """Of the shuffle before the cut, which does not depend on the run's seed."""
 
 

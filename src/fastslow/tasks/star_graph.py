@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from fastslow.config import NonNegative, Positive, Section
+from fastslow.config import Section, Seed, Size, SizeOrNone
 from fastslow.grading.answers import excerpt, extract_answer, lesson, tagged
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.registry import register
@@ -41,7 +41,7 @@ _WORDS = """
 WORDS = tuple(_WORDS.split())
 """Short, common and distinct: most are one token to any tokenizer."""
 
-AtLeastTwo = Annotated[int, Field(ge=2)]
+AtLeastTwo = Annotated[int, Field(ge=2, le=1000)]
 
 Level = tuple[AtLeastTwo, AtLeastTwo]
 """(d, l)."""
@@ -69,14 +69,14 @@ class StarGraphOptions(Section):
     """Pairs [d, l], to which the problems of every split belong in equal parts."""
     preset: Literal["zero-reward", "zero-reward-mixed", "fast-slow"] | None = None
     """Levels by the name of a paper's protocol (see ``PRESETS``)."""
-    nodes: Positive | None = None
+    nodes: Size | None = None
     """N, the labels that a graph's nodes are drawn from; None: as many as its star has nodes."""
     labels: Literal["numbers", "words"] = "numbers"
     """Numbers from 0 to N - 1, or N short English words."""
-    train: Positive = 1024
-    validation: Positive = 128
-    test: NonNegative = 128
-    data_seed: NonNegative = 0
+    train: Size = 1024
+    validation: Size = 128
+    test: SizeOrNone = 128
+    data_seed: Seed = 0
     """The data depend on this and not on the run's seed."""
 
     @property
