@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
@@ -21,8 +22,10 @@ from fastslow import cli
 from fastslow import config as configuration
 from fastslow.errors import InputError
 from fastslow.run.inputs import read_inputs
+from fastslow.run.inside import load_config
 from fastslow.run.jsonl import read_lines
 from fastslow.training import resume, train
+from fastslow.trust import remember
 from tiny_run import tiny_config
 
 QUESTIONS = [{"question": f"What is {n} and one?", "answer": str(n + 1)} for n in range(40)]
@@ -110,6 +113,8 @@ def place(began: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for record in folder.rglob("inputs.json"):
         if record.parent.parent.name != "checkpoints":  # those are checked by their digests
             record.write_text(record.read_text().replace(str(began), str(folder)))
+    with contextlib.chdir(folder):
+        remember(load_config(folder / "runs/own"))  # its task's file is here now
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     return folder

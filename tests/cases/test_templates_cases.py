@@ -141,7 +141,7 @@ def test_a_run_is_told_one_date(
             model, task, tmp_path / "runs", name=name, method="rl", fast={"population": 1}
         )
         folder = train({**config, "steps": steps}, console=False).folder
-        assert (folder / "date").read_text() == "2031-02-03\n"
+        assert json.loads((folder / "inputs.json").read_text())["date"] == "2031-02-03"
         if steps < 4:  # on the day that it really is
             monkeypatch.undo()
             resume(folder, ["steps=4"], console=False)

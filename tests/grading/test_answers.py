@@ -218,7 +218,7 @@ def test_a_megabyte_is_read_in_linear_time(text: str) -> None:
     for style in STYLES:
         extract(style, text)
         assert len(lesson(text, "5", None, style=style)) < 1000
-    assert time.process_time() - start < 4.0  # quadratic time would be hours
+    assert time.process_time() - start < 10.0  # quadratic time would be hours
 
 
 @pytest.mark.parametrize(

@@ -103,9 +103,9 @@ def test_every_stage_sets_problems_aside_for_its_demonstrations(
     def problems(**changes: Any) -> list[float]:
         metrics = [
             evaluated(0, "seed", 0.1),
-            *({"step": step, "phase": "fast"} for step in (0, 2)),
+            *({"step": step, "cycle": 0, "phase": "fast"} for step in (0, 2)),
             evaluated(4, "best", 0.3),  # before the fast phase that begins the second stage
-            *({"step": step, "phase": "fast"} for step in (4, 6)),
+            *({"step": step, "cycle": 0, "phase": "fast"} for step in (4, 6)),
             evaluated(8, "best", 0.3),
         ]
         stages = [{"task": {"name": "star_graph", "d": d}, "steps": 4} for d in (2, 3)]
