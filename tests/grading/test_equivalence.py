@@ -107,6 +107,8 @@ RIGHT = [
     (r"x \geq 3", r"x\ge 3"),
     (r"3\le x", r"x\ge3"),
     (r"[3,\infty)", r"x\ge 3"),
+    ("2^(1/3)", r"\sqrt[3]{2}"),
+    (r"x \in (-\infty,-3] \cup [3,\infty)", r"x \le -3 \text{ or } x \ge 3"),
 ]
 """Answers that are the reference, written otherwise."""
 

@@ -38,7 +38,7 @@ from sympy import (
 )  # fmt: skip
 from sympy.functions.combinatorial.factorials import CombinatorialFunction
 
-from fastslow.grading.notation import REGION, UNWORKED, split
+from fastslow.grading.notation import REGION, UNWORKED, WORDS, split
 from fastslow.grading.numbers import read_number
 
 # It warns that its timeouts are off. They need the main thread, and are the workers' business.
@@ -58,17 +58,7 @@ _LARGE = re.compile(
     r"binom[^A-Za-z]*[0-9]{5}|[0-9]{5}[^0-9A-Za-z+-]*!|(?:Gamma|gamma|zeta)\W*[0-9]{4}"
 )
 _UNREADABLE = re.compile(r"[0-9}] [0-9]|[0-9)\]}]'|[$\"?]|--|\\dots|[0-9] ?\\text\{ ?[A-Za-z] ?\}")
-_SPELLINGS = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"\\text\{ *((?:arc)?(?:sin|cos|tan)h?|cot|sec|csc|ln|log|exp|[A-Za-z]?) *\}", r"\1 "),
-        (r"(?<!matrix\})\^(?:\{(?:T|\\top)\}|T(?![A-Za-z])|\\top)", r"^{\\tau_T}"),
-        (r"(?<=[A-Za-z])''", "_{pp}"),
-        (r"(?<=[A-Za-z])'", "_{p}"),
-        (r"(?<![A-Za-z\\])(arc(?:sin|cos|tan)|a?(?:sin|cos|tan)h?|cot|sec|csc|ln|log|exp)"
-         r"(?![B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z]{2}|[a-z][aeiou])", r"\\\1 "),
-    )
-]  # fmt: skip
+_SPELLINGS = [(re.compile(pattern), replacement) for pattern, replacement in WORDS["spellings"]]
 _DIFFERENTIAL = re.compile(r"\\i*int(?![a-z])|\{d\^?[0-9A-Za-z]?\}|\{d[A-Za-z]\}")
 _COMMAND_OR_D = re.compile(r"(\\[A-Za-z]+(?:\{[^{}]*\})?|_\{[^{}]*\})|d(?= ?[A-Za-z])")
 
