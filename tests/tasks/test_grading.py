@@ -327,7 +327,9 @@ def test_an_interruption_leaves_nothing_half_done(unruly: Task) -> None:
 def test_large_batches_do_not_block(graders: Graders) -> None:
     text = "a" * 500_000  # far beyond what a pipe holds, both ways
     found = graders.grade(pairs(*[text] * 20))
-    assert {verdict.feedback for verdict in found} == {f"p {text}"}
+    (feedback,) = {verdict.feedback for verdict in found}
+    assert feedback.startswith("p aaa")
+    assert len(feedback) < 21_000
 
 
 class Unfit(Task):
