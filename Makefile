@@ -47,7 +47,7 @@ $(STAMP): pyproject.toml constraints.txt
 test: $(STAMP)  ## lint, format, types and tests: what .ci/run runs first
 	@start=$$(date +%s); \
 	$(MAKE) --no-print-directory lint types && \
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses 2 --durations=10 && \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses 2 --dist loadfile --durations=10 && \
 	echo "test: all passed in $$(( $$(date +%s) - start )) s"
 
 audit: $(STAMP)  ## known vulnerabilities of the pinned packages, where the index answers
