@@ -328,7 +328,9 @@ class SlowConfig(Section):
         """Learners validate their own tables; any other key that is not known is a mistake."""
         for key, value in (self.model_extra or {}).items():
             if not isinstance(value, Mapping):
-                text = unknown_key(f"slow.{key}", key, [*type(self).model_fields, self.algorithm])
+                text = unknown_key(
+                    f"slow.{name_shown(key)}", key, [*type(self).model_fields, self.algorithm]
+                )
                 raise PydanticCustomError("unknown_key", "{text}", {"text": text})
         return self
 
