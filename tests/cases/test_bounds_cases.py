@@ -37,7 +37,6 @@ COUNTS = (
     "slow.problems",
     "slow.group",
     "slow.warmup",
-    "slow.distill_top",
     "slow.tokens_per_pass",
     "slow.max_skipped",
     "slow.lora.rank",

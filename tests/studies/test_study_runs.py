@@ -535,7 +535,7 @@ def test_a_study_of_one_task_refuses_several(fastslow: Command, write: Write, ta
     ("override", "words"),
     [
         ("study.sedes=[0]", "study.sedes: unknown key"),
-        ("study.seeds.x=1", "study.seeds is a value, not a table"),
+        ("study.seeds.x=1", "study.seeds is an array of 1: its elements are 0 to 0"),
         ("study=1", "study: is a value; found 1. Allowed: a table"),
         ("slow.grou=4", "slow.grou: unknown key; did you mean 'group'?"),
     ],
