@@ -98,7 +98,14 @@ class GepaOptimizer:
                 phase.cycle,
             )
         memo(rescoring)
-        self._search(phase, sets, memo, adapter, budget)
+        rescored = (memo.rollouts[p.id, c.digest] for c in previous for p in sets.scored)
+        if any(rollout.is_graded for rollout in rescored):
+            self._search(phase, sets, memo, adapter, budget)
+        else:
+            log.warning(
+                "the verifier failed on all anchors that count: nothing is proposed in cycle %d",
+                phase.cycle,
+            )
 
         shown = frozenset(p.id for p in sets.shown) - {p.id for p in sets.scored}
         candidates = tuple(
