@@ -89,6 +89,14 @@ def test_a_context_that_breaks_the_verifier_is_not_kept(world):
     assert evolution.population.digests == (Context("Answer.").digest,)
 
 
+def test_where_every_verdict_fails_nothing_is_proposed(world, caplog):
+    broken = world(lambda context: 0.5, lambda problem, context: True)
+    evolution = optimizer(proposers=[Scripted(write_more)]).evolve(broken.phase())
+    assert evolution.population.digests == (Context("Answer.").digest,)
+    assert len(evolution.candidates) == 1
+    assert "the verifier failed on all anchors that count" in caplog.text
+
+
 def test_where_nothing_can_be_compared_the_population_stays(world):
     blind = world(lambda context: 0.5, lambda problem, context: problem.id != "anchor0")
     phase = blind.phase(population=contexts(2))
