@@ -171,7 +171,9 @@ class RunFolder(Observer):
         if changes:
             step = checkpoint.state.step if checkpoint else 0
             accepted = (*accepted, Acceptance(step=step, changes=tuple(changes)))
-        self.inputs = Inputs(folder=self.inputs.folder, moved=moved, found=found, accepted=accepted)
+        self.inputs = self.inputs.model_copy(
+            update={"moved": moved, "found": found, "accepted": accepted}
+        )
 
     def close(self) -> None:
         """Close the files and give the lock back."""
