@@ -141,12 +141,13 @@ def test_distilling_trains_on_what_is_said_without_a_context(
     tiny_model_dir: Path, task: str, tmp_path: Path
 ) -> None:
     result = train(
-        tiny_config(tiny_model_dir, task, tmp_path, slow={"algorithm": "distill"}), console=False
+        tiny_config(tiny_model_dir, task, tmp_path, seed=1, slow={"algorithm": "distill"}),
+        console=False,
     )
     rows = [row for row in result.metrics() if row["phase"] == "slow"]
     assert len(rows) == 4
     for row in rows:
-        assert row["kl/teacher"] > 0
+        assert row["kl/teacher"] > 0  # with this seed another context than the seed is kept
         assert row["rollouts/reused"] == 0
         assert row["logprob/mismatch"] <= 1e-4
     sampled = read_rollouts(result.folder).to_pylist()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
-
-import numpy as np
 
 from fastslow.types import Group, Rollout, Verdict, same_reward
 
@@ -30,16 +29,19 @@ def group_advantages(rewards: Sequence[float], eps: float = 1e-6) -> list[float]
     paper does not say. ``eps`` keeps the quotient finite. Rewards that differ by rounding alone
     (``same_reward``) give 0, exactly.
     """
-    r = np.asarray(rewards, dtype=np.float64)
-    if not differ(rewards):
-        return [0.0] * r.size
-    return list(map(float, (r - r.mean()) / (r.std(ddof=1) + eps)))
+    distances = centred(rewards)
+    if not any(distances):
+        return distances
+    deviation = math.sqrt(math.fsum(d * d for d in distances) / (len(distances) - 1))
+    return [distance / (deviation + eps) for distance in distances]
 
 
 def centred(rewards: Sequence[float]) -> list[float]:
     """A_i = r_i - mean (Dr. GRPO, arXiv 2503.20783); 0 where rewards differ by rounding alone."""
-    r = np.asarray(rewards, dtype=np.float64)
-    return list(map(float, r - r.mean())) if differ(rewards) else [0.0] * r.size
+    if not differ(rewards):
+        return [0.0] * len(rewards)
+    mean = math.fsum(rewards) / len(rewards)
+    return [reward - mean for reward in rewards]
 
 
 def leave_one_out(rewards: Sequence[float]) -> list[float]:
