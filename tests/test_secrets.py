@@ -105,7 +105,7 @@ def test_a_key_that_a_server_echoes_is_nowhere_in_the_run(
 @pytest.mark.parametrize(
     ("override", "reason"),
     [
-        (f"fast.reflection.url=https://me:{SECRET}@host/v1", "holds a user name, a password"),
+        (f"fast.reflection.url=https://me:{SECRET}@host/v1", "a password in an address"),
         (f"fast.reflection.url=https://host/v1?key={SECRET}", "holds a user name, a password"),
         (f"fast.reflection.url={SECRET}", "begins with http"),
         (f"fast.reflection.api_key_env={SECRET}", "the name of an environment variable"),

@@ -60,6 +60,6 @@ class Registry(Generic[Thing]):
             hint = f"; did you mean {near[0]!r}?" if near else "."
             raise InputError(
                 f"{source}: {self._key}: there is no {name!r}{hint} Allowed: "
-                f"{', '.join(self.names)}; or one of your own, see docs/plugins.md"
+                f"{', '.join(self.names)}; or one of your own, see docs/learners.md"
             )
         return self._found[name]

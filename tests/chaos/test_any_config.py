@@ -28,7 +28,8 @@ GIVEN = {("model",), ("task",), ("stages",), ("steps",), ("name",), ("log", "fol
 
 FORMS = {
     ("fast", "reflection", "url"): "http://127.0.0.1:8000/v1",
-    ("fast", "reflection", "api_key_env"): "REFLECTION_KEY",
+    ("fast", "reflection", "api_key_env"): "OPENAI_API_KEY",
+    ("slow", "algorithm"): "cispo",
 }
 """Texts of which the schema does not tell the form."""
 
@@ -168,7 +169,7 @@ def dry_run(
     return Command(tiny_model_dir, tmp_path, capsys, monkeypatch)
 
 
-ONE_COMMAND = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ONE_COMMAND = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def test_most_keys_are_tried() -> None:
