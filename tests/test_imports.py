@@ -71,6 +71,11 @@ def imported(code: str, *options: str) -> set[str]:
             LIBRARIES | CONFIGURATION | {"rich", "pygments", "fastslow.tasks", "fastslow.run"},
             id="command",
         ),
+        pytest.param(
+            "from fastslow.cli import app; app(['--help'], standalone_mode=False)",
+            LIBRARIES | CONFIGURATION | {"rich", "pygments", "fastslow.tasks", "fastslow.run"},
+            id="help",
+        ),
     ],
 )
 def test_a_process_leaves_alone_what_it_does_not_need(code: str, left_alone: set[str]) -> None:
