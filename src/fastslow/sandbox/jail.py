@@ -50,10 +50,15 @@ class Jail:
     Args:
         preload: names of modules that are imported once, before the programs run. They must be
             the caller's choice, since they are imported outside the walls.
+        modules: the caller's own modules, by name, as texts. They too are loaded once, outside the
+            walls, behind ``preload``.
     """
 
-    def __init__(self, preload: Sequence[str] = ()) -> None:
+    def __init__(
+        self, preload: Sequence[str] = (), modules: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self._preload = tuple(preload)
+        self._modules = dict(modules)
         self._resources = ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -87,7 +92,10 @@ class Jail:
     def _start(self) -> None:
         if not sys.platform.startswith("linux"):
             raise _impossible(f"Linux; found {sys.platform}")
-        setup = self._resources.enter_context(_in_memory(marshal.dumps(_setup(self._preload))))
+        setup = self._resources.enter_context(
+            _in_memory(marshal.dumps(_setup(self._preload, self._modules)))
+        )
+        folder = self._resources.enter_context(_folder())
         self._errors = self._resources.enter_context(_in_memory())
         self._channel, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._resources.enter_context(self._channel)
@@ -101,28 +109,28 @@ class Jail:
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
                 pass_fds=(setup.fileno(), inner.fileno()),
-                env=_environment(),
+                cwd=folder,
+                env=_environment(folder),
                 start_new_session=True,  # the keyboard's interrupt is for the run
             )
         self._resources.callback(_end, self._process)
 
     def _run(self, program: Program, files: Mapping[str, str], limits: Limits) -> Outcome:
         with ExitStack() as stack:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fastslow-"))
-            space = _space(folder, files, limits)
+            has_folder = bool(files) or limits.file_bytes > 0
+            space = _space(stack.enter_context(_folder()) if has_folder else "", files, limits)
+            bounds = {"seconds": limits.seconds, "threads": limits.threads, **space}
             job = {
                 "code": program.code,
                 "files": files,
-                "can_write": limits.file_bytes > 0,
                 "limits": _resource_limits(limits),
-                **space,
+                **bounds,
             }
             stdin = program.stdin.encode("utf-8", "replace")
             streams = [
                 stack.enter_context(_in_memory(content))
                 for content in (marshal.dumps(job), stdin, b"", b"")
             ]
-            bounds = {"seconds": limits.seconds, "threads": limits.threads, **space}
             try:
                 socket.send_fds(
                     self._channel, [marshal.dumps(bounds)], [file.fileno() for file in streams]
@@ -187,7 +195,7 @@ def _outcome(
     )
 
 
-def _setup(preload: Sequence[str]) -> dict[str, Any]:
+def _setup(preload: Sequence[str], modules: dict[str, str]) -> dict[str, Any]:
     """What all programs of a jail have in common. Raises: InputError."""
     machine = platform.machine()
     if machine not in system_calls.MACHINES:
@@ -196,16 +204,23 @@ def _setup(preload: Sequence[str]) -> dict[str, Any]:
     packages = package_folders()
     return {
         "preload": preload,
+        "modules": modules,
         "packages": packages,
         "readable": [sys.base_prefix, *packages, *LIBRARIES],
         "allow_list": system_calls.packed(system_calls.allow_list(machine)),
+        "allow_list_without_threads": system_calls.packed(
+            system_calls.allow_list(machine, has_threads=False)
+        ),
         "ask_before_threads": system_calls.packed(system_calls.ask_before_threads(machine)),
         "seccomp": system_calls.SECCOMP[system_calls.MACHINES[machine]],
     }
 
 
 def _space(folder: str, files: Mapping[str, str], limits: Limits) -> dict[str, Any]:
-    """How much the folder of a program may hold: what it is given, and what it writes."""
+    """How much the folder of a program may hold: what it is given, and what it writes.
+
+    A program without a folder of its own (``folder`` is empty) has nothing and writes nothing.
+    """
     given = sum(len(text.encode("utf-8", "replace")) // PAGE + 1 for text in files.values())
     return {
         "folder": folder,
@@ -238,7 +253,11 @@ def _user_packages() -> list[str]:
     return [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
 
 
-def _environment() -> dict[str, str]:
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="fastslow-")
+
+
+def _environment(folder: str) -> dict[str, str]:
     """Nothing of this process's environment, which may hold keys, but where libraries lie."""
     libraries = os.environ.get("LD_LIBRARY_PATH")
     threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -246,6 +265,8 @@ def _environment() -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PYTHONHASHSEED": "0",
         "PYTHONUTF8": "1",
+        # Without a folder for its settings, matplotlib makes itself one, or fails.
+        **dict.fromkeys(("HOME", "TMPDIR", "MPLCONFIGDIR"), folder),
         "MALLOC_ARENA_MAX": "2",  # each arena takes 64 MiB of address space, which is limited
         **({"LD_LIBRARY_PATH": libraries} if libraries else {}),
         **dict.fromkeys(threads, "1"),  # so does each thread
