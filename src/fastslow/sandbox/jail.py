@@ -10,14 +10,16 @@ from __future__ import annotations
 import marshal
 import os
 import platform
+import shutil
 import signal
 import site
 import socket
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from math import ceil
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -32,6 +34,8 @@ INSIDE = Path(__file__).with_name("inside.py")
 LIBRARIES = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache")
 """Where the interpreter's libraries may lie, beside its own folder."""
 
+PREFIX = "fastslow-"
+"""Of the names of temporary folders."""
 OPEN_FILES = 64
 FILES = 1000
 """Files in a program's folder, at most."""
@@ -40,7 +44,9 @@ PAGE = 4096
 
 
 class Jail:
-    """A sandbox of Linux, which runs one program at a time. Close it, or use it in ``with``.
+    """A sandbox of Linux, which runs one program at a time.
+
+    Close it, or use it in ``with``. One that is neither ends when nothing refers to it any more.
 
     A program may import what is installed beside this interpreter, but no part of a package that
     is installed from a working tree. It starts in an empty temporary folder, the only place where
@@ -60,6 +66,7 @@ class Jail:
         self._preload = tuple(preload)
         self._modules = dict(modules)
         self._resources = ExitStack()
+        weakref.finalize(self, _close, self._resources, os.getpid())
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -95,7 +102,8 @@ class Jail:
         setup = self._resources.enter_context(
             _in_memory(marshal.dumps(_setup(self._preload, self._modules)))
         )
-        folder = self._resources.enter_context(_folder())
+        folder = tempfile.mkdtemp(prefix=PREFIX)
+        self._resources.callback(shutil.rmtree, folder, ignore_errors=True)
         self._errors = self._resources.enter_context(_in_memory())
         self._channel, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._resources.enter_context(self._channel)
@@ -118,7 +126,8 @@ class Jail:
     def _run(self, program: Program, files: Mapping[str, str], limits: Limits) -> Outcome:
         with ExitStack() as stack:
             has_folder = bool(files) or limits.file_bytes > 0
-            space = _space(stack.enter_context(_folder()) if has_folder else "", files, limits)
+            made = tempfile.TemporaryDirectory(prefix=PREFIX) if has_folder else nullcontext("")
+            space = _space(stack.enter_context(made), files, limits)
             bounds = {"seconds": limits.seconds, "threads": limits.threads, **space}
             job = {
                 "code": program.code,
@@ -253,10 +262,6 @@ def _user_packages() -> list[str]:
     return [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
 
 
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="fastslow-")
-
-
 def _environment(folder: str) -> dict[str, str]:
     """Nothing of this process's environment, which may hold keys, but where libraries lie."""
     libraries = os.environ.get("LD_LIBRARY_PATH")
@@ -288,6 +293,12 @@ def _in_memory(content: bytes = b"") -> Iterator[BinaryIO]:
         file.write(content)
         file.seek(0)
         yield file
+
+
+def _close(resources: ExitStack, process: int) -> None:
+    """Close a jail that nobody closed, but not the copy of it in a process that was forked."""
+    if os.getpid() == process:
+        resources.close()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
