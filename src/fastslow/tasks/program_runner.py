@@ -23,7 +23,7 @@ import sys
 import time
 import types
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -41,7 +41,8 @@ NOWHERE = Nowhere()
 
 def main() -> None:
     job = json.loads(os.read(0, os.fstat(0).st_size))
-    sys.stdout = sys.stderr = sys.__stdout__ = sys.__stderr__ = NOWHERE
+    for name in ("stdout", "stderr", "__stdout__", "__stderr__"):
+        setattr(sys, name, NOWHERE)
     text, held = "", []
     for salt in job["salts"]:
         _limit_time(job["seconds"])
@@ -73,14 +74,19 @@ def _limit_time(seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (min(up, hard), hard))
 
 
+MAKERS: tuple[Callable[[], object], ...] = (
+    list, dict, object, lambda: [[]], lambda: ([],), lambda: 2 * math.pi
+)  # fmt: skip
+"""Types whose memory Python keeps for the next object of the type."""
+
+
 def _objects(salt: int) -> list[object]:
-    """Objects of all small sizes, and of the types whose memory Python keeps for the next one of
-    the type: of each some that depend on the salt; none for salt 0."""
+    """Objects of all small sizes and of ``MAKERS``, as many as the salt says; none for 0."""
     counts = random.Random(salt)
     made: list[object] = []
     for size in range(0, 512, 16) if salt else ():
         made += [bytes(size) for _ in range(counts.randrange(1, 8))]
-    for make in (list, dict, object, lambda: [[]], lambda: ([],), lambda: 2 * math.pi):
+    for make in MAKERS:
         made += [make() for _ in range(counts.randrange(1, 8) if salt else 0)]
     return made
 
