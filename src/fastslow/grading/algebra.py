@@ -31,7 +31,7 @@ from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 from math_verify import verify
 from sympy.functions.combinatorial.factorials import CombinatorialFunction
 
-from fastslow.grading.notation import REGION, UNWORKED, WORDS, respelt, rules, split
+from fastslow.grading.notation import REGION, UNWORKED, respelt, split
 from fastslow.grading.numbers import read_number
 
 # It warns that its timeouts are off. They need the main thread, and are the workers' business.
@@ -51,7 +51,6 @@ _LARGE = re.compile(
     r"binom[^A-Za-z]*[0-9]{5}|[0-9]{5}[^0-9A-Za-z+-]*!|(?:Gamma|gamma|zeta)\W*[0-9]{4}"
 )
 _UNREADABLE = re.compile(r"[0-9}] [0-9]|[0-9)\]}]'|[$\"?]|--|\\dots|[0-9] ?\\text\{ ?[A-Za-z] ?\}")
-_SPELLINGS = rules(WORDS["spellings"])
 _DIFFERENTIAL = re.compile(r"\\i*int(?![a-z])|\{d\^?[0-9A-Za-z]?\}|\{d[A-Za-z]\}")
 _COMMAND_OR_D = re.compile(r"(\\[A-Za-z]+(?:\{[^{}]*\})?|_\{[^{}]*\})|d(?= ?[A-Za-z])")
 
@@ -99,7 +98,7 @@ def _parse(text: str) -> Any:
     pieces = split(text, ",", r"\cup")
     if REGION.search(text) and len(pieces) > 1:
         return sympy.Union(*(_region(_parse(piece)) for piece in pieces))
-    text = respelt(text, _SPELLINGS)
+    text = respelt(text, "formulas")
     if not _DIFFERENTIAL.search(text):  # else dx is d times x
         text = _COMMAND_OR_D.sub(lambda m: m[0] if m[1] else "d^{1}", text)
     return latex2sympy(

@@ -11,35 +11,36 @@ from __future__ import annotations
 import re
 import tomllib
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from html.entities import html5
 from importlib.resources import files
 from typing import Any
 
 from fastslow.text import without_hidden
 
-Rules = list[tuple[re.Pattern[str], str]]
-"""Patterns and their replacements, in the order in which they are applied."""
-
 WORDS: dict[str, Any] = tomllib.loads((files("fastslow.grading") / "words.toml").read_text("utf-8"))
-"""Tables of characters, commands, rules of notation, units and other words."""
+"""Tables of rules, characters, commands, units and other words."""
+
+_NEGATION = rf"(?<![A-Za-z])(?:{'|'.join(WORDS['negations'].split())})(?![A-Za-z])"
+NEGATION = re.compile(_NEGATION, re.IGNORECASE)
+"""Words that turn round what is said after them."""
+
+_RULES = {
+    table: [(re.compile(pattern.replace("NEGATION", _NEGATION)), new) for pattern, new in pairs]
+    for table, pairs in WORDS["rules"].items()
+}
 
 
-def rules(pairs: Iterable[Iterable[str]]) -> Rules:
-    """Rules of pairs of a pattern and its replacement."""
-    return [(re.compile(pattern), replacement) for pattern, replacement in pairs]
-
-
-def respelt(text: str, rules: Rules) -> str:
-    """``text`` after all the rules."""
-    for pattern, replacement in rules:
+def respelt(text: str, table: str) -> str:
+    """``text`` after the rules of a table, each a pattern and its replacement, in their order."""
+    for pattern, replacement in _RULES[table]:
         text = pattern.sub(replacement, text)
     return text
 
 
 # Characters.
 
-_SIGNS = {html5[f"{name};"]: f"\\{name} " for name in WORDS["named"].split()}
+_SIGNS = {html5[f"{name};"]: f"\\{name} " for name in WORDS["signs"]["named"].split()}
 _CHARACTERS = str.maketrans(
     _SIGNS | {each: sign for sign, each_of in WORDS["characters"].items() for each in each_of}
 )
@@ -71,47 +72,22 @@ def grouped(text: str) -> str:
 _COMMANDS = {
     f"\\{name}": sign for sign, names in WORDS["commands"].items() for name in names.split()
 }
-_RULES = rules(WORDS["rules"])
-NEGATION = re.compile(rf"(?i)(?<![A-Za-z])(?:{'|'.join(WORDS['negations'].split())})(?![A-Za-z])")
-"""Words that turn round what is said after them."""
-
-_LEAD = re.compile(
-    r"(?:\\(?:implies|Rightarrow|therefore|to|approx|sim)(?![A-Za-z])|[=:~]|(?i:"
-    r"(?:\\text\{)?(?:[a-z' ]*(?<![a-z])(?:is|are|equals?)(?![a-z])|[a-z ]*answer(?![a-z]))"
-    r"(?: *\}| *:)*(?=[ \\\d(\[{+$.-])))[ :=]*"
-)
-_WRAPPERS = ((r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"), ("$", "$"), ("*", "*"))
-_WHOLE_TEXT = re.compile(r"\\text(?:bf|rm|it|normal)?\{([^{}]*)\}")
-_SPACE = re.compile(r" +(?![A-Za-z0-9])|(?<![A-Za-z0-9}%]) +|(\\[A-Za-z]+) +(?![A-Za-z])")
-_BUILDER = re.compile(r"\\\{ *\\?[A-Za-z]+ *(?:\\mid(?![A-Za-z])|[:|])(.*)\\\}")
 
 
 def normalise(text: str) -> str:
     """An answer in the one notation that answers are compared in."""
-    text = plain(text).strip()
+    text = plain(text)
     if len(re.findall(r"(?<!\\)\$", text)) % 2 == 0:  # else one is a currency sign
         text = re.sub(r"(?<!\\)\$", "", text)
     text = _bare(grouped(text.replace(r"\$", "$")))
     text = re.sub(r"\\[A-Za-z]+", lambda found: _COMMANDS.get(found[0], found[0]), text)
-    text = re.sub(r" +", " ", _SPACE.sub(r"\1", _bare(respelt(text, _RULES))))
-    builder = _BUILDER.fullmatch(text)
-    return builder[1].strip() if builder else text.strip()
+    return _bare(respelt(text, "answers"))
 
 
 def _bare(text: str) -> str:
     """``text`` without what is around the whole of it, and without what leads up to it."""
     for _ in range(4):  # "**$5$.**" is wrapped three times
-        text = text.strip()
-        if not text.endswith(("...", r"\,", r"\;", r"\:")):
-            text = text.rstrip(".,;: ")
-        text = re.sub(r"(?:(?<!\\)\\[,;:!]?|\\\\)$", "", text)
-        if (lead := _LEAD.match(text)) and not NEGATION.search(lead.group()):
-            text = text[lead.end() :]
-        text = _WHOLE_TEXT.sub(r"\1", text) if _WHOLE_TEXT.fullmatch(text) else text
-        for opening, closing in _WRAPPERS:
-            inner = text[len(opening) : -len(closing)]
-            if inner and closing not in inner and text == opening + inner + closing:
-                text = inner
+        text = respelt(text, "wrappers")
     return text
 
 
