@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from fastslow.grading.answers import (
     Style,
     choice_letter,
-    excerpt,
     extract,
     extract_answer,
     formatted,
     last_number,
-    lesson,
 )
+from fastslow.tasks.feedback import lesson
+from fastslow.text import excerpt
 
 STYLES: tuple[Style, ...] = ("tags", "boxed", "number", "letter")
 
