@@ -40,7 +40,7 @@ def respelt(text: str, table: str) -> str:
 
 # Characters.
 
-_SIGNS = {html5[f"{name};"]: f"\\{name} " for name in WORDS["signs"]["named"].split()}
+_SIGNS = {html5[f"{name};"]: f"\\{name} " for name in WORDS["named"].split()}
 _CHARACTERS = str.maketrans(
     _SIGNS | {each: sign for sign, each_of in WORDS["characters"].items() for each in each_of}
 )
@@ -87,7 +87,9 @@ def normalise(text: str) -> str:
 def _bare(text: str) -> str:
     """``text`` without what is around the whole of it, and without what leads up to it."""
     for _ in range(4):  # "**$5$.**" is wrapped three times
-        text = respelt(text, "wrappers")
+        before, text = text, respelt(text, "wrappers")
+        if text == before:
+            break
     return text
 
 
