@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from common import MODEL, Row, Shape, build_policy, matrix_peak, median, publish, timed, versions
-from fastslow.engine.base import TokenSequence
+from fastslow.types import TokenSequence
 from fastslow.engine.sampling import SamplingLimits
 from fastslow.engine.shared import SharedPrefixEngine
 from fastslow.engine.tree import Node, grow

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastslow import config as configuration
+from fastslow.build import build_curriculum, build_stages
 from fastslow.config import RunConfig, StageConfig
 from fastslow.curriculum import Curriculum
 from fastslow.errors import InputError
-from fastslow.loop import Stage
 from fastslow.models import resolve
 from fastslow.run.folder import folder_of
 from fastslow.run.toml import to_toml
-from fastslow.training import build_curriculum, build_learner, build_stages
+from fastslow.schedule import Stage
+from fastslow.slow import registry as slow_registry
 from fastslow.types import SPLITS, Split
 
 
@@ -36,7 +37,7 @@ def describe(path: Path, overrides: Sequence[str]) -> str:
             f"# stage:  steps {stage.start + 1}-{stage.stop} on {_mix(stage, of)}; "
             f"{len(stage.order.pool)} of train set aside for demonstrations"
         )
-    build_learner(config, str(path))
+    slow_registry.create(config.slow, config.policy.max_tokens, str(path))
     lines.append(f"# method: {_method(config)}")
     return "\n".join([*lines, "", to_toml(config)])
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 import fastslow
 from architectures import build_architecture
 from fastslow.config import PolicyConfig, SlowConfig
-from fastslow.engine.base import TokenSequence
+from fastslow.types import TokenSequence
 from fastslow.engine.select import choose_engine
 from fastslow.errors import InputError
 from fastslow.models import load_model

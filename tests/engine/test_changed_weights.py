@@ -10,7 +10,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from architectures import PADDED, SHARED, build_architecture
-from fastslow.engine.base import Engine, TokenSequence
+from fastslow.engine.base import Engine
+from fastslow.types import TokenSequence
 from fastslow.engine.padded import PaddedEngine
 from fastslow.engine.sampling import SampledTokens, SamplingLimits
 from fastslow.engine.select import choose_engine

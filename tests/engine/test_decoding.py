@@ -13,7 +13,8 @@ from prefix_batches import SERVED, VOCABULARY, small_parts
 from transformers import PreTrainedModel
 
 from fastslow.engine import decoding
-from fastslow.engine.base import Engine, TokenSequence
+from fastslow.engine.base import Engine
+from fastslow.types import TokenSequence
 from fastslow.engine.decoding import SharedDecoder
 from fastslow.engine.padded import PaddedEngine
 from fastslow.engine.sampling import SampledTokens, SamplingLimits

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
-from fastslow.engine.base import Engine, TokenSequence
+from fastslow.engine.base import Engine
+from fastslow.types import TokenSequence
 from fastslow.engine.padded import PaddedEngine
 from fastslow.engine.sampling import SampledTokens, SamplingLimits, draw
 from fastslow.engine.shared import SharedPrefixEngine

@@ -8,7 +8,7 @@ import torch
 from prefix_batches import SERVED
 from transformers import PreTrainedModel
 
-from fastslow.engine.base import TokenSequence
+from fastslow.types import TokenSequence
 from fastslow.engine.padded import PaddedEngine
 from fastslow.engine.sampling import SamplingLimits
 from fastslow.engine.select import choose_engine

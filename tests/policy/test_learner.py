@@ -12,7 +12,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from fastslow.config import SlowConfig
-from fastslow.engine.base import Engine, TokenSequence
+from fastslow.engine.base import Engine
+from fastslow.types import TokenSequence
 from fastslow.engine.head import TokenScores
 from fastslow.engine.padded import PaddedEngine
 from fastslow.engine.sampling import SamplingLimits

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from fastslow.engine.base import Engine, TokenSequence
+from fastslow.engine.base import Engine
 from fastslow.engine.linear import restore
 from fastslow.engine.padded import PaddedEngine
 from fastslow.engine.sampling import SamplingLimits
 from fastslow.engine.shared import GIBIBYTE, SharedPrefixEngine
 from fastslow.errors import InputError
+from fastslow.types import TokenSequence
 
 log = logging.getLogger("fastslow.engine")
 

@@ -6,9 +6,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fastslow.fast.proposer import Example
-from fastslow.fast.protocol import FastPhase
-from fastslow.types import Context, Demonstration, Problem
+from fastslow.fast.base import FastPhase
+from fastslow.types import Context, Demonstration, Problem, Rollout
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class DemonstrationProposer:
         return self.probe
 
     def propose(
-        self, parent: Context, examples: Sequence[Example], phase: FastPhase, rng: random.Random
+        self, parent: Context, examples: Sequence[Rollout], phase: FastPhase, rng: random.Random
     ) -> Context | None:
         turns = parent.demonstrations
         room = self.max_turns - len(turns)
@@ -47,7 +46,7 @@ class DemonstrationProposer:
         material = [] if move == "drop" else self._failed(parent, phase, rng)
         if not material:
             return replace(parent, demonstrations=_without(turns, 1, rng)) if turns else None
-        bold = all(rollout.reward == 0 for _, rollout in examples)
+        bold = all(rollout.reward == 0 for rollout in examples)
         limit = min(room if move == "add" else len(turns), len(material))
         count = _step(limit, bold, rng)
         kept = turns if move == "add" else _without(turns, count, rng)
@@ -63,7 +62,7 @@ class DemonstrationProposer:
         rng.shuffle(usable)
         probed = usable[: self.probe]
         rollouts = phase.evaluate([(problem, parent) for problem in probed])
-        rewards = {rollout.problem_id: rollout.reward for rollout in rollouts if rollout.is_graded}
+        rewards = {rollout.problem.id: rollout.reward for rollout in rollouts if rollout.is_graded}
         graded = [problem for problem in probed if problem.id in rewards]
         failed = sorted((p for p in graded if rewards[p.id] < 1), key=lambda p: rewards[p.id])
         return failed + usable[self.probe :] if len(failed) == len(graded) else failed

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from fastslow.config import FastConfig
+from fastslow.fast.base import FastLearner
 from fastslow.fast.demonstrations import DemonstrationProposer
 from fastslow.fast.gepa import GepaOptimizer
 from fastslow.fast.llm import Ask
 from fastslow.fast.proposer import Proposer
-from fastslow.fast.protocol import ContextOptimizer
 from fastslow.fast.reflection import ReflectionProposer
 
 
-def build(config: FastConfig, reflector: Ask | None = None) -> ContextOptimizer:
+def build(config: FastConfig, reflector: Ask | None = None) -> FastLearner:
     """The optimiser of ``[fast]``, with one proposer per component.
 
     Args:

@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from fastslow.fast.adapter import Acceptance, Adapter, AnchorSets
+from fastslow.fast.base import Evolution, FastPhase
 from fastslow.fast.codec import encode
 from fastslow.fast.memo import Memo
-from fastslow.fast.proposer import Example, Proposer
-from fastslow.fast.protocol import Evolution, FastPhase
+from fastslow.fast.proposer import Proposer
 from fastslow.fast.selection import select
 from fastslow.types import Candidate, Population, Problem, Rollout, normalise_question
 
@@ -52,7 +52,7 @@ def auto_budget(
 
 @dataclass(frozen=True)
 class GepaOptimizer:
-    """A ``ContextOptimizer``: reflective evolution with per-instance Pareto selection of parents.
+    """A ``FastLearner``: reflective evolution with per-instance Pareto selection of parents.
 
     Attributes:
         population: K, contexts kept.
@@ -72,7 +72,7 @@ class GepaOptimizer:
     minibatch: int
     proposers: Sequence[Proposer]
 
-    def most_calls(self, anchors: int) -> int:
+    def max_calls(self, anchors: int) -> int:
         return self._metric_calls(
             anchors, max((proposer.metric_calls for proposer in self.proposers), default=0)
         )
@@ -169,7 +169,7 @@ class GepaOptimizer:
                 seed_candidate=state.program_candidates[0],
                 trainset=sets.shown,
                 valset=sets.scored,
-                adapter=cast("GEPAAdapter[Problem, Example, Rollout]", adapter),
+                adapter=cast("GEPAAdapter[Problem, Rollout, Rollout]", adapter),
                 module_selector=adapter.choose_proposer,
                 reflection_minibatch_size=min(self.minibatch, len(sets.shown)),
                 acceptance_criterion=Acceptance(),
@@ -216,7 +216,7 @@ def _scored(candidate: Candidate, anchors: Sequence[Problem], memo: Memo) -> Can
     """The candidate with the scores that it got in this phase on ``anchors``, in their order."""
     digest = candidate.context.digest
     tried = (memo.rollouts.get((problem.id, digest)) for problem in anchors)
-    return replace(candidate, scores={r.problem_id: r.reward for r in tried if r and r.is_graded})
+    return replace(candidate, scores={r.problem.id: r.reward for r in tried if r and r.is_graded})
 
 
 def _is_complete(candidate: Candidate, anchors: Sequence[Problem], memo: Memo) -> bool:

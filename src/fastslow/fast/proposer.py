@@ -6,11 +6,8 @@ import random
 from collections.abc import Sequence
 from typing import Protocol
 
-from fastslow.fast.protocol import FastPhase
-from fastslow.types import Context, Problem, Rollout
-
-Example = tuple[Problem, Rollout]
-"""A problem and what the policy made of it under the context to improve: a graded rollout."""
+from fastslow.fast.base import FastPhase
+from fastslow.types import Context, Rollout
 
 
 class ProposalError(Exception):
@@ -32,13 +29,13 @@ class Proposer(Protocol):
         """Metric calls that one proposal makes at most, through ``phase.evaluate``."""
 
     def propose(
-        self, parent: Context, examples: Sequence[Example], phase: FastPhase, rng: random.Random
+        self, parent: Context, examples: Sequence[Rollout], phase: FastPhase, rng: random.Random
     ) -> Context | None:
         """A variation of ``parent``, or None where there is none to be had.
 
         Args:
             parent: the context to improve.
-            examples: the minibatch of anchors, each with its rollout under ``parent``.
+            examples: graded rollouts of a minibatch of anchors under ``parent``.
             phase: the phase; pairs that ``evaluate`` has answered before are free, and no problem
                 of ``pool`` is an anchor.
             rng: the only source of randomness.

@@ -9,11 +9,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from fastslow.fast.base import FastPhase
 from fastslow.fast.llm import Ask
-from fastslow.fast.proposer import Example
-from fastslow.fast.protocol import FastPhase
 from fastslow.text import well_formed, without_hidden
-from fastslow.types import Context
+from fastslow.types import Context, Rollout
 
 log = logging.getLogger("fastslow.fast")
 
@@ -69,7 +68,7 @@ class ReflectionProposer:
         return 0
 
     def propose(
-        self, parent: Context, examples: Sequence[Example], phase: FastPhase, rng: random.Random
+        self, parent: Context, examples: Sequence[Rollout], phase: FastPhase, rng: random.Random
     ) -> Context | None:
         answer = self.ask(write_prompt(parent.instructions, examples, self.max_characters))
         try:
@@ -92,7 +91,7 @@ class RefusedError(ValueError):
     """An answer that does not become a context. The message says why."""
 
 
-def write_prompt(instructions: str, examples: Sequence[Example], limit: int) -> str:
+def write_prompt(instructions: str, examples: Sequence[Rollout], limit: int) -> str:
     """The request to the reflection model, with all evidence and the format of the answer.
 
     No piece of evidence can end its own block: the tags hold a mark that depends on all of the
@@ -106,7 +105,7 @@ def write_prompt(instructions: str, examples: Sequence[Example], limit: int) -> 
     for number, example in enumerate(examples, start=1):
         question, completion, feedback = _texts(example)
         parts += [
-            f"Example {number}, score {example[1].reward:g}:",
+            f"Example {number}, score {example.reward:g}:",
             _block("question", mark, question),
             _block("completion", mark, completion),
             _block("feedback", mark, feedback),
@@ -114,10 +113,9 @@ def write_prompt(instructions: str, examples: Sequence[Example], limit: int) -> 
     return well_formed("\n".join([*parts, _CLOSING]))
 
 
-def _texts(example: Example) -> tuple[str, str, str]:
-    problem, rollout = example
-    ending = "" if rollout.completion.finished else "\n[cut off at the token limit]"
-    return problem.question, rollout.completion.text + ending, rollout.feedback
+def _texts(example: Rollout) -> tuple[str, str, str]:
+    ending = "" if example.finished else "\n[cut off at the token limit]"
+    return example.problem.question, example.text + ending, example.feedback
 
 
 def _mark(texts: Iterable[str]) -> str:

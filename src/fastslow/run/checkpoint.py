@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from fastslow.errors import InputError
 from fastslow.regular import open_regular, read_bytes, read_text
@@ -27,6 +28,7 @@ from fastslow.run.serial import dumps, state_from_json, state_to_json
 from fastslow.run.state import LoopState
 from fastslow.run.stored import CheckpointState, check
 from fastslow.run.strict_json import parse
+from fastslow.types import Problem
 
 log = logging.getLogger(__name__)
 
@@ -71,18 +73,25 @@ class Checkpoint:
     """A checkpoint that is whole.
 
     Attributes:
-        path: its folder, from which the policy loads.
-        mark: where the run stood.
+        path: its folder, from which the trainer loads.
+        mark: where the run stood, without reusable rollouts where it was read from disk.
+        data: ``state.json``'s state as it was read; None where it was just written.
         versions: of Python and of packages that wrote it.
     """
 
     path: Path
     mark: Mark
     versions: Mapping[str, str]
+    data: Mapping[str, Any] | None = None
 
     @property
     def state(self) -> LoopState:
+        """The loop's state."""
         return self.mark.state
+
+    def state_with(self, problems: Mapping[str, Problem]) -> LoopState:
+        """The loop's state with its reusable rollouts, of these problems by id."""
+        return self.state if self.data is None else state_from_json(dict(self.data), problems)
 
 
 def save(folder: Path, mark: Mark, write: Callable[[Path], None]) -> Checkpoint:
@@ -162,14 +171,24 @@ def steps(folder: Path) -> list[int]:
     return [_step(path) for path in _folders(folder)]
 
 
-def prune(folder: Path, current: Checkpoint, keep: int, best: int | None = None) -> None:
+def prune(
+    folder: Path,
+    current: Checkpoint,
+    keep: int,
+    best: int | None = None,
+    discard: Callable[[Path], None] = lambda path: None,
+) -> None:
     """Keep ``current``, the ``keep`` - 1 before it, and that of step ``best``. Those of later steps
-    go as well: they belong to a course that the run gave up when it went on from ``current``."""
+    go as well: they belong to a course that the run gave up when it went on from ``current``.
+
+    ``discard`` is called before a checkpoint is removed: see ``Trainer.discard``.
+    """
     present = _folders(folder)
     course = present[: present.index(current.path) + 1]
     kept = {*course[-keep:], *(path for path in course if _step(path) == best)}
     for path in present:
         if path not in kept:
+            discard(path)
             inside.remove(path)
 
 
@@ -240,13 +259,13 @@ def _load(path: Path, read: bool) -> Checkpoint:
     if _NAME.fullmatch(path.name) and data["state"]["step"] != _step(path):
         raise ValueError(f"{STATE} is of step {data['state']['step']}")
     mark = Mark(
-        state=state_from_json(data["state"]),
+        state=state_from_json(data["state"], {}),
         metrics_bytes=data["metrics_bytes"],
         contexts_bytes=data["contexts_bytes"],
         rollout_files=tuple(data["rollout_files"]),
         answers_bytes=data["answers_bytes"],
     )
-    return Checkpoint(path, mark, data["versions"])
+    return Checkpoint(path, mark, data["versions"], data["state"])
 
 
 def _checksums(folder: Path) -> str:

@@ -38,7 +38,7 @@ class Dapo(PolicyGradient):
     def reward(self, rollout: Rollout) -> float:
         """The verdict, less up to 1 for the last part of the length that is allowed (Eq. 13)."""
         buffer = self.options.overlong * self.max_tokens
-        over = len(rollout.completion.token_ids) - (self.max_tokens - buffer)
+        over = len(rollout.sampled) - (self.max_tokens - buffer)
         return rollout.reward - (over / buffer if over > 0 else 0.0)
 
     def loss(self, inputs: LossInputs) -> Tensor:

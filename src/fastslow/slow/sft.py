@@ -44,7 +44,7 @@ class Sft(SlowLearner):
             for group in groups
         ]
         right = [(group, rollouts) for group, rollouts in right if rollouts]
-        lengths = [[len(r.completion.token_ids) for r in rollouts] for _, rollouts in right]
+        lengths = [[len(r.sampled) for r in rollouts] for _, rollouts in right]
         weights = token_weights(lengths, self.options.aggregation, self.max_tokens)
         data = []
         for (group, rollouts), own in zip(right, weights, strict=True):

@@ -24,7 +24,7 @@ def _fast(config: RunConfig) -> int:
         for start in range(0, stage.steps, every)
     ]
     optimizer = factory.build(config.fast, _unasked)
-    return sum(optimizer.most_calls(steps * config.slow.problems) for steps in cycles)
+    return sum(optimizer.max_calls(steps * config.slow.problems) for steps in cycles)
 
 
 def _unasked(prompt: str) -> str:

@@ -93,9 +93,8 @@ class Graders:
                 something keeps killing them.
         """
         replies = self._ask(list(pairs))
-        works = any("score" in reply for reply in replies)
         return [
-            self._outcome(problem, reply, works)
+            self._outcome(problem, reply)
             for (problem, _), reply in zip(pairs, replies, strict=True)
         ]
 
@@ -113,19 +112,12 @@ class Graders:
             self._server.close()
             self._server = None
 
-    def _outcome(self, problem: Problem, reply: dict[str, Any], works: bool) -> Verdict | Failure:
-        """``works``: whether the verifier reached a verdict on any completion of the call."""
+    def _outcome(self, problem: Problem, reply: dict[str, Any]) -> Verdict | Failure:
         if "score" in reply:
             return Verdict(reply["score"], reply["feedback"])
         reason = _reason(reply)
         self._warn(problem, reason, reply["trace"])
-        if "stopped" in reply and works:
-            return Verdict(
-                0.0,
-                f"The answer could not be graded: the verifier was stopped, {reason}. "
-                "Write a short and plain answer in the format that was asked for.",
-            )
-        return Failure(reason, reply["trace"])
+        return Failure(reason, reply["trace"], stopped="stopped" in reply)
 
     def _warn(self, problem: Problem, reason: str, trace: str) -> None:
         """Tell of a failure; of the first with its traceback, later only now and then."""

@@ -8,9 +8,7 @@ from functools import cached_property
 from typing import Protocol
 
 from fastslow.fast.leaks import Leaks
-from fastslow.types import Candidate, Context, Population, Problem, Rollout
-
-Pair = tuple[Problem, Context]
+from fastslow.types import Candidate, Pair, Population, Problem, Rollout
 
 Evaluate = Callable[[Sequence[Pair]], list[Rollout]]
 """Samples and grades ONE rollout per (problem, context) pair, in order, under the current policy.
@@ -74,11 +72,11 @@ class Evolution:
     failed_proposals: int
 
 
-class ContextOptimizer(Protocol):
+class FastLearner(Protocol):
     """A fast learner. Deterministic given the phase, its seed and what ``evaluate`` returns."""
 
-    def most_calls(self, anchors: int) -> int:
-        """Metric calls of a phase on so many anchors, at most."""
+    def max_calls(self, anchors: int) -> int:
+        """Maximum number of metric calls of a phase on so many anchors."""
 
     def evolve(self, phase: FastPhase) -> Evolution:
         """One fast phase. What ``phase.evaluate`` raises ends it, unchanged."""
