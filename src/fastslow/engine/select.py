@@ -109,7 +109,7 @@ def _disagreement(
     prompts = [sequence.tokens[: sequence.scored[0]] for sequence in sequences]
     seeds = [(2 * number, 2 * number + 1) for number in range(len(prompts))]
     sampled = [
-        (TokenSequence.of(prompt, tokens.token_ids), tokens.logprobs)
+        (TokenSequence.of(prompt, tokens.sampled), tokens.logprobs)
         for prompt, some in zip(
             prompts, shared.sample(prompts, seeds, _LIMITS, rows=len(prompts)), strict=True
         )

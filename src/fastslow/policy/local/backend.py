@@ -168,7 +168,7 @@ class LocalBackend:
         sequences = [datum.sequence for datum in data]
         against = self._teachers(data, top)
         for passed in self._engine.passes(sequences, self._limits.temperature, against):
-            objective(passed).backward()  # type: ignore[no-untyped-call]
+            objective(passed).backward()
 
     def base_logprobs(self, sequences: Sequence[TokenSequence]) -> list[Tensor]:
         with self.base(self._generation) as engine:
