@@ -113,7 +113,7 @@ def test_who_waits_is_broken_off(number: signal.Signals) -> None:
         for _ in range(2):  # the second wait is not begun
             with pytest.raises(InterruptedRunError, match=f"^stopped by {number.name}$"):
                 wait(30)
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 25  # a wait takes 30
 
 
 def test_a_wait_swallows_no_signal_that_its_library_caught() -> None:

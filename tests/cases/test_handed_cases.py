@@ -285,7 +285,7 @@ COIN = ["".join("ab"[n * n % 7 % 2] + " " for n in range(s, s + 4000)) for s in 
 def test_a_diff_of_repeated_words_ends(texts: list[str]) -> None:
     began = time.process_time()
     pieces = words_between(*texts)
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 10  # measured: less than 0.2
     assert "".join(p.text for p in pieces if p.change != "added") == texts[0]
     assert "".join(p.text for p in pieces if p.change != "removed") == texts[1]
 

@@ -181,7 +181,7 @@ def test_a_template_that_does_not_end(case: str, loop: str) -> None:
     begun = time.process_time()
     with pytest.raises(InputError, match=r"chat template of .* (takes|writes) (longer|more)"):
         ChatTemplate(tokenizer)
-    assert time.process_time() - begun < 5
+    assert time.process_time() - begun < 20  # a loop would take hours
 
 
 # --- model files --------------------------------------------------------------------------------

@@ -175,8 +175,8 @@ def test_a_run_that_waits_for_its_server_can_be_stopped(config: dict[str, Any]) 
     with serving(chat("```\nWrite, 1.\n```"), STALLED) as server:
         started = time.monotonic()
         with pytest.raises(InterruptedRunError, match=r"^stopped by SIGTERM: the run is saved"):
-            train(asking(config, server, timeout=60.0), console=False)
-        assert time.monotonic() - started < 30
+            train(asking(config, server, timeout=600.0), console=False)
+        assert time.monotonic() - started < 250
         server.stalls.set()
         folder = whole.folder.with_name("run")
         resume(folder, console=False)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastslow.grading import answers
 from fastslow.grading.answers import (
     Style,
     choice_letter,
@@ -218,7 +219,7 @@ def test_a_megabyte_is_read_in_linear_time(text: str) -> None:
     for style in STYLES:
         extract(style, text)
         assert len(lesson(text, "5", None, style=style)) < 1000
-    assert time.process_time() - start < 10.0  # quadratic time would be hours
+    assert time.process_time() - start < 60  # measured: 5 at most; quadratic time would be hours
 
 
 @pytest.mark.parametrize(
@@ -226,14 +227,31 @@ def test_a_megabyte_is_read_in_linear_time(text: str) -> None:
     [("x" * 10**6, None), ("1 " * 500_000, "1"), ("1/" * 500_000, "1"), ("+-" * 500_000, None)],
     ids=lambda value: f"{str(value)[:4]!r}",
 )
-def test_a_megabyte_before_digits_that_are_no_number_takes_less_than_a_second(
+def test_a_megabyte_before_digits_that_are_no_number_is_read_in_linear_time(
     before: str, number: str | None
 ) -> None:
     text = before + "a" * 4000 + "^1"  # the neighbourhood of the last digit does not do
     start = time.process_time()
     found = last_number(text)
-    assert time.process_time() - start < 1.0
+    assert time.process_time() - start < 2  # measured: 0.15; quadratic time would be hours
     assert found == (None if number is None else Decimal(number))
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["1", "2 1/2", "3/4", r"\frac{3}{4}", "1,234", "1 234 567", "10^9", r"3 \times 10^8",
+             "1e5", " ", "x", "\n", ", ", "-", "$", "%", "5 million", "sqrt", "^", "{", "."]
+        ),
+        max_size=100,
+    )
+)  # fmt: skip
+def test_blocks_from_the_end_hold_the_last_numbers_of_the_whole(parts: list[str]) -> None:
+    text = "".join(parts)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(answers, "_BLOCK", 16)
+        in_blocks = extract("number", text)
+    assert in_blocks == extract("number", text)
 
 
 @given(st.text(alphabet=st.characters(), max_size=200), st.text(max_size=50))

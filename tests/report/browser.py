@@ -65,7 +65,7 @@ class Browser:
         assert "exceptionDetails" not in reply, reply["exceptionDetails"]
         return reply["result"].get("value")
 
-    def wait_until(self, expression: str, seconds: float = 10) -> None:
+    def wait_until(self, expression: str, seconds: float = 60) -> None:
         """Wait for an expression to become true, which it must in time."""
         end = time.monotonic() + seconds
         while not self.value(expression):
@@ -124,7 +124,7 @@ class Browser:
         """Let what is downloaded from now on lie in ``folder``."""
         self._send("Page.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
 
-    def downloaded(self, path: Path, seconds: float = 10) -> str:
+    def downloaded(self, path: Path, seconds: float = 60) -> str:
         """The text of a download, once it is there."""
         end = time.monotonic() + seconds
         while not path.exists() and time.monotonic() < end:

@@ -202,7 +202,7 @@ def test_limits(code: str, limits: Limits, reason: str, timed_out: bool) -> None
     assert reason in (result.reason or "")
     assert result.timed_out is timed_out
     assert len(result.stdout) <= limits.output_bytes
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 45  # the sleep takes 60
 
 
 def test_files_move_and_go_where_the_kernel_bounds_their_space() -> None:
@@ -285,7 +285,7 @@ def test_a_program_ends_with_the_warden() -> None:
         time.sleep(0.1)
         os.kill(warden, 9)
         assert isinstance(run.exception(), RunError)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while any(map(is_alive, children)) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert not any(map(is_alive, children))

@@ -48,6 +48,10 @@ class Unruly(Task):
                     pass
             case ["sleep", seconds]:
                 time.sleep(float(seconds))
+            case ["meet", mine, other]:
+                open(mine, "w").close()
+                while not os.path.exists(other):
+                    time.sleep(0.01)
             case ["exit"]:
                 sys.exit("enough")
             case ["_exit"]:
@@ -139,11 +143,11 @@ def test_slow_and_quick_ones_do_not_change_places(graders: Graders) -> None:
     assert [verdict.feedback for verdict in found] == [f"p {text}" for text in completions]
 
 
-def test_two_are_graded_at_a_time(graders: Graders) -> None:
+def test_two_are_graded_at_a_time(graders: Graders, tmp_path: Path) -> None:
     graders.grade(pairs("a", "a"))
-    started = time.monotonic()
-    graders.grade(pairs(*["sleep 1"] * 2))
-    assert time.monotonic() - started < 1.9
+    one, two = tmp_path / "one", tmp_path / "two"
+    found = graders.grade(pairs(f"meet {one} {two}", f"meet {two} {one}"))  # each waits for both
+    assert all(isinstance(verdict, Verdict) for verdict in found)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +228,7 @@ def test_temporary_files_go_with_their_grader(
         assert Path(kept.feedback).is_relative_to(tmp_path)
         assert Path(kept.feedback).exists()
         graders.grade(pairs("_exit"))
-        deadline = time.monotonic() + 10  # the server answers first and tidies up then
+        deadline = time.monotonic() + 60  # the server answers first and tidies up then
         while Path(kept.feedback).exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         assert not Path(kept.feedback).exists()

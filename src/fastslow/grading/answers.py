@@ -64,6 +64,9 @@ _SIGNED_NUMBER = re.compile(
 _GOES_ON = re.compile(
     r"[ ]?(?:\^(?!\{?\\circ)|\*\*|\\pi|\\sqrt|sqrt|[xyz](?![A-Za-z]))|([A-Za-z]+)"
 )
+_BLOCK = 2**14
+_MARGIN = 2 * MAX_DIGITS
+"""What is longer than ``MAX_DIGITS`` is no number, so a number ends within the margin."""
 _ROOT = re.compile(r"sqrt[ ]?[{(]?[ ]?$")
 _ALTERNATIVE = re.compile(r"[0-9][^\w\n]*\sor\W*$")
 _SEVERAL = re.compile(r"[,;]|(?<![A-Za-z])(?:and|or)(?![A-Za-z])")
@@ -246,8 +249,7 @@ def _number_text(text: str, which: Which) -> str | None:
     None if there is none, or if it is but a part of what is written.
     """
     text = _standard(text)
-    matches = islice(_SIGNED_NUMBER.finditer(text), 1 if which == "first" else None)
-    numbers = deque(matches, maxlen=2)
+    numbers = list(islice(_SIGNED_NUMBER.finditer(text), 1)) if which == "first" else _last(text)
     if not numbers:
         return None
     number = numbers[-1]
@@ -258,6 +260,23 @@ def _number_text(text: str, which: Which) -> str | None:
     if len(numbers) > 1 and _ALTERNATIVE.search(before):
         return text[numbers[0].start() : number.end()].strip()
     return re.sub(f"[{_MONEY}]", "", number.group()).strip()
+
+
+def _last(text: str) -> list[re.Match[str]]:
+    """The last two numbers of a text, or as many as it has.
+
+    The text is read in blocks from its end, because matching every number of a long text takes ten
+    times as long as skipping text without numbers. Each block is read with a margin on both sides,
+    since a number may cross its borders.
+    """
+    last: list[re.Match[str]] = []
+    for end in range(len(text), 0, -_BLOCK):
+        start = max(0, end - _BLOCK)
+        numbers = _SIGNED_NUMBER.finditer(text, max(0, start - _MARGIN), end + _MARGIN)
+        last = [number for number in numbers if start <= number.start() < end][-2:] + last
+        if len(last) >= 2:
+            break
+    return last[-2:]
 
 
 def _is_ending(letters: str | None) -> bool:

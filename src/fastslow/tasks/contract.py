@@ -44,17 +44,21 @@ class Ids:
         self._known: dict[str, tuple[str, str]] = {}
 
     def add(self, source: str, problems: Iterable[Problem]) -> None:
-        """Raises: InputError, if an id occurs twice. The message names both places."""
+        """Check problems one after the other: ``check`` with the source and a number as place."""
         for number, problem in enumerate(problems, start=1):
-            question, place = normalise_question(problem.question), f"{source}, problem {number}"
-            known, other = self._known.get(problem.id, (None, ""))
-            if known is not None and not (self._repeats and known == question):
-                raise InputError(
-                    f"task {self._name}: two problems have the id {_short(problem.id)}: {other}, "
-                    f"{_short(known)}; and {place}, {_short(question)}. Ids must differ, within a "
-                    "split and between splits: a rollout is graded by the problem of its id"
-                )
-            self._known.setdefault(problem.id, (question, place))
+            self.check(f"{source}, problem {number}", problem)
+
+    def check(self, place: str, problem: Problem) -> None:
+        """Raises: InputError, if an id occurs twice. The message names both places."""
+        question = normalise_question(problem.question)
+        known, other = self._known.get(problem.id, (None, ""))
+        if known is not None and not (self._repeats and known == question):
+            raise InputError(
+                f"task {self._name}: two problems have the id {_short(problem.id)}: {other}, "
+                f"{_short(known)}; and {place}, {_short(question)}. Ids must differ, within a "
+                "split and between splits: a rollout is graded by the problem of its id"
+            )
+        self._known.setdefault(problem.id, (question, place))
 
 
 def _kind(value: object) -> str:
