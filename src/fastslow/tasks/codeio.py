@@ -21,9 +21,9 @@ from fastslow.grading.answers import excerpt, extract_answer, lesson, tagged
 from fastslow.places import PlaceOrName
 from fastslow.tasks.codeio_rows import BUNDLED, Example, Program, read_programs
 from fastslow.tasks.json_values import first_difference, read_value, write_value
+from fastslow.tasks.names import register
 from fastslow.tasks.programs import Call, Returned, outcomes, refusal, refusal_of_generator
 from fastslow.tasks.protocol import Task
-from fastslow.tasks.registry import register
 from fastslow.tasks.splits import Splits
 from fastslow.types import Problem, Split, Verdict
 

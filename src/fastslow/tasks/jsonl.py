@@ -22,8 +22,8 @@ from fastslow.grading.answers import (
 )
 from fastslow.grading.notation import plain
 from fastslow.places import Place
+from fastslow.tasks.names import register
 from fastslow.tasks.protocol import Task
-from fastslow.tasks.registry import register
 from fastslow.tasks.sourced import CutOptions, cut_splits
 from fastslow.tasks.sources import columns, json_lines
 from fastslow.types import Problem, Split, Verdict

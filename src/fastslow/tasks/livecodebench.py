@@ -24,8 +24,8 @@ from fastslow.errors import InputError
 from fastslow.grading.answers import excerpt
 from fastslow.places import PlaceOrName
 from fastslow.tasks.json_values import read_value
+from fastslow.tasks.names import register
 from fastslow.tasks.protocol import Task
-from fastslow.tasks.registry import register
 from fastslow.tasks.solutions import (
     OUTPUT_LIMIT,
     Test,

@@ -23,8 +23,8 @@ from fastslow.grading.answers import Style, Which, excerpt, extract, formatted, 
 from fastslow.grading.equivalence import is_number, mismatch
 from fastslow.places import PlaceOrName
 from fastslow.tasks.math_sets import MATH_SETS, MathSet
+from fastslow.tasks.names import register
 from fastslow.tasks.protocol import Task
-from fastslow.tasks.registry import register
 from fastslow.tasks.sourced import SourceOptions
 from fastslow.tasks.sources import Row, read_rows
 from fastslow.tasks.splits import Splits

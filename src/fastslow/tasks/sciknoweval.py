@@ -23,8 +23,8 @@ from typing import Any, Literal
 from fastslow.errors import InputError
 from fastslow.grading.answers import choice_letter, excerpt, extract_answer, lesson, tagged
 from fastslow.places import PlaceOrName
+from fastslow.tasks.names import register
 from fastslow.tasks.protocol import Task
-from fastslow.tasks.registry import register
 from fastslow.tasks.sourced import SourceOptions, split_source
 from fastslow.tasks.sources import read_rows
 from fastslow.types import Problem, Split, Verdict

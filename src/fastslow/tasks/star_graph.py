@@ -21,8 +21,8 @@ from pydantic import Field, model_validator
 
 from fastslow.config import Section, Seed, Size, SizeOrNone
 from fastslow.grading.answers import excerpt, extract_answer, lesson, tagged
+from fastslow.tasks.names import register
 from fastslow.tasks.protocol import Task
-from fastslow.tasks.registry import register
 from fastslow.tasks.splits import Splits
 from fastslow.types import Problem, Split, Verdict
 
