@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from common import MODEL, Row, Shape, build_policy, matrix_peak, median, publish, timed, versions
-from fastslow.types import TokenSequence
 from fastslow.engine.sampling import SamplingLimits
 from fastslow.engine.shared import SharedPrefixEngine
 from fastslow.engine.tree import Node, grow
+from fastslow.types import TokenSequence
 
 SHAPE = Shape("FST, K=4 contexts of about 160 tokens", 4, 4, 16, 8, 16)
 GOALS = {"prefill": 0.7, "decode": 0.45, "update": 0.6}

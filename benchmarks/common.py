@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fastslow.policy.protocol import SampleRequest
 from rich.console import Console
 from rich.table import Table
 
 from fastslow.config import PolicyConfig, SlowConfig
 from fastslow.models import load_model
 from fastslow.policy.local import LocalPolicy
-from fastslow.policy.protocol import SampleRequest
 from fastslow.seeding import derive_seed
 from fastslow.slow.advantages import has_signal
 from fastslow.slow.registry import create

@@ -6,10 +6,6 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from fastslow.config import PolicyConfig, SlowConfig
 from fastslow.policy.protocol import Policy, SampleRequest
 from fastslow.rollouts import (
     Ask,
@@ -19,6 +15,10 @@ from fastslow.rollouts import (
     sample_rollouts,
     spread,
 )
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastslow.config import PolicyConfig, SlowConfig
 from fastslow.seeding import derive_seed
 from fastslow.types import Completion, Context, Demonstration, Problem, Rollout, Verdict
 

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastslow.fast.protocol import Evolution, FastPhase
+from fastslow.policy.protocol import Drift, SampleRequest
+from fastslow.session import Session
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,13 +26,10 @@ from fastslow.data import BatchOrder, ProblemOrder, Shares
 from fastslow.errors import RunError
 from fastslow.fast.demonstrations import DemonstrationProposer
 from fastslow.fast.gepa import GepaOptimizer
-from fastslow.fast.protocol import Evolution, FastPhase
 from fastslow.loop import FastSlowLoop, Stage
-from fastslow.policy.protocol import Drift, SampleRequest
 from fastslow.run.observer import Observer, Phase
 from fastslow.run.state import LoopState
 from fastslow.seeding import derive_seed
-from fastslow.session import Session
 from fastslow.slow.anomalies import AnomalyError
 from fastslow.slow.base import Loss
 from fastslow.slow.registry import create

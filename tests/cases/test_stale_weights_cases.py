@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from fastslow.policy.protocol import SampleRequest
 from transformers import PreTrainedModel
 
 import fastslow
 from architectures import build_architecture
 from fastslow.config import PolicyConfig, SlowConfig
-from fastslow.types import TokenSequence
 from fastslow.engine.select import choose_engine
 from fastslow.errors import InputError
 from fastslow.models import load_model
 from fastslow.policy.local import LocalPolicy
-from fastslow.policy.protocol import SampleRequest
 from fastslow.slow.registry import create
+from fastslow.types import TokenSequence
 from one_turn import one_turn
 
 CISPO = create(SlowConfig(), 64, "test").loss

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import tomli_w
 import torch
+from fastslow.rollouts import Ask, stop_if_ungraded
 
 from fastslow.config import TaskConfig
 from fastslow.curriculum import Curriculum
 from fastslow.errors import FastslowError, InputError, RunError
-from fastslow.rollouts import Ask, stop_if_ungraded
 from fastslow.run.jsonl import read_lines
 from fastslow.run.rollouts import read_rollouts
 from fastslow.slow.reference import kl_to_reference

@@ -11,12 +11,12 @@ from transformers import PreTrainedModel
 
 from architectures import PADDED, SHARED, build_architecture
 from fastslow.engine.base import Engine
-from fastslow.types import TokenSequence
 from fastslow.engine.padded import PaddedEngine
 from fastslow.engine.sampling import SampledTokens, SamplingLimits
 from fastslow.engine.select import choose_engine
 from fastslow.engine.shared import SharedPrefixEngine
 from fastslow.errors import InputError
+from fastslow.types import TokenSequence
 
 LIMITS = SamplingLimits(max_tokens=5, stop_ids=frozenset({2}), temperature=1.0)
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11, 12], [5, 6, 7, 8, 9]]

@@ -14,11 +14,11 @@ from transformers import PreTrainedModel
 
 from fastslow.engine import decoding
 from fastslow.engine.base import Engine
-from fastslow.types import TokenSequence
 from fastslow.engine.decoding import SharedDecoder
 from fastslow.engine.padded import PaddedEngine
 from fastslow.engine.sampling import SampledTokens, SamplingLimits
 from fastslow.engine.shared import SharedPrefixEngine
+from fastslow.types import TokenSequence
 
 Build = Callable[[str], PreTrainedModel]
 Tokens = list[tuple[int, ...]]

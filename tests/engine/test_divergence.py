@@ -14,10 +14,10 @@ from transformers import PreTrainedModel
 
 from fastslow.engine import divergence
 from fastslow.engine.base import Against, Engine
-from fastslow.types import TokenSequence
 from fastslow.engine.divergence import divergence_of_logits, divergences
 from fastslow.engine.padded import PaddedEngine
 from fastslow.engine.shared import SharedPrefixEngine
+from fastslow.types import TokenSequence
 
 Build = Callable[[str], PreTrainedModel]
 EngineType = Callable[[PreTrainedModel, int], Engine]

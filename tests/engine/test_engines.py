@@ -25,10 +25,10 @@ from transformers import PreTrainedModel
 
 from fastslow.engine import kernels
 from fastslow.engine.base import Engine, batches_by_tokens
-from fastslow.types import TokenSequence
 from fastslow.engine.head import CHUNK
 from fastslow.engine.padded import PaddedEngine
 from fastslow.engine.shared import SharedPrefixEngine
+from fastslow.types import TokenSequence
 
 Build = Callable[[str], PreTrainedModel]
 

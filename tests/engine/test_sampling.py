@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
 from fastslow.engine.base import Engine
-from fastslow.types import TokenSequence
 from fastslow.engine.padded import PaddedEngine
 from fastslow.engine.sampling import SampledTokens, SamplingLimits, draw
 from fastslow.engine.shared import SharedPrefixEngine
+from fastslow.types import TokenSequence
 
 Build = Callable[[str], PreTrainedModel]
 Samples = list[list[SampledTokens]]

@@ -8,11 +8,11 @@ import torch
 from prefix_batches import SERVED
 from transformers import PreTrainedModel
 
-from fastslow.types import TokenSequence
 from fastslow.engine.padded import PaddedEngine
 from fastslow.engine.sampling import SamplingLimits
 from fastslow.engine.select import choose_engine
 from fastslow.engine.shared import SharedPrefixEngine
+from fastslow.types import TokenSequence
 
 Build = Callable[[str], PreTrainedModel]
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
-
 from fastslow.fast.protocol import FastPhase, Pair
+
 from fastslow.types import (
     Candidate,
     Completion,

@@ -4,9 +4,9 @@ import math
 from itertools import product
 
 import pytest
+from fastslow.policy.protocol import Drift
 
 from fastslow.measure.drift import drift_measures
-from fastslow.policy.protocol import Drift
 
 P, Q = 0.3, 0.6
 EXACT = P * math.log(P / Q) + (1 - P) * math.log((1 - P) / (1 - Q))

@@ -7,21 +7,20 @@ from typing import Any
 
 import pytest
 import torch
+from fastslow.policy.learner import Learner, Reference
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from fastslow.config import SlowConfig
 from fastslow.engine.base import Engine
-from fastslow.types import TokenSequence
 from fastslow.engine.head import TokenScores
 from fastslow.engine.padded import PaddedEngine
 from fastslow.engine.sampling import SamplingLimits
 from fastslow.engine.shared import SharedPrefixEngine
-from fastslow.policy.learner import Learner, Reference
 from fastslow.slow.anomalies import AnomalyError, MismatchError
 from fastslow.slow.registry import create
-from fastslow.types import Datum
+from fastslow.types import Datum, TokenSequence
 from one_turn import (
     advantage_of,
     completion_of,

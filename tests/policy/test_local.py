@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from fastslow.policy.protocol import Policy, SampleRequest
 from torch import Tensor
 
 from fastslow.config import PolicyConfig, SlowConfig
@@ -15,7 +16,6 @@ from fastslow.engine.shared import SharedPrefixEngine
 from fastslow.errors import InputError, RunError
 from fastslow.models import load_model
 from fastslow.policy.local import LocalPolicy, choose_device
-from fastslow.policy.protocol import Policy, SampleRequest
 from fastslow.slow.registry import create
 from fastslow.types import Completion, Context, Datum, Demonstration
 from one_turn import one_turn

@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from torch import Tensor
-
 from fastslow.policy.master import MasterWeights
+from torch import Tensor
 
 
 def weight(dtype: torch.dtype, *values: float) -> Tensor:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from fastslow.policy.memory import in_parts
+from fastslow.policy.protocol import SampleRequest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fastslow.config import PolicyConfig, SlowConfig
 from fastslow.errors import RunError
 from fastslow.policy.local import LocalPolicy
-from fastslow.policy.memory import in_parts
-from fastslow.policy.protocol import SampleRequest
 from fastslow.slow.registry import create
 from fastslow.types import Context
 from one_turn import one_turn

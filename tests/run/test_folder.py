@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastslow.fast.protocol import Evolution
 from safetensors.numpy import save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import fastslow
 from fastslow.config import LogConfig, RunConfig, load
 from fastslow.errors import InputError, RunError
-from fastslow.fast.protocol import Evolution
 from fastslow.run import checkpoint as checkpoints
 from fastslow.run.folder import RunFolder
 from fastslow.run.jsonl import read_lines

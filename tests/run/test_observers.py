@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastslow.fast.protocol import Evolution
+
 from fastslow.run.observers import Fanout
 from fastslow.run.state import LoopState
 from fastslow.types import Candidate, Population
