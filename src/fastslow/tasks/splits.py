@@ -20,8 +20,9 @@ class Splits:
     """Deals distinct problems to the splits, only as far as they are asked for.
 
     Two problems are the same if they share a question, but for case and white space. Two questions
-    with one id are refused. Each split is dealt what its stream yields and nobody has yet; splits that are to be cut from
-    one source are given one and the same iterator. The deal is a function of the streams alone.
+    with one id are refused. Each split is dealt what its stream yields and nobody has yet; splits
+    that are to be cut from one source are given one and the same iterator. The deal is a function
+    of the streams alone.
 
     Args:
         streams: the source of each split.
