@@ -16,8 +16,8 @@ from fastslow.curriculum import Curriculum
 from fastslow.data import BatchOrder, ProblemOrder, Shares
 from fastslow.errors import InputError
 from fastslow.evaluation import Evaluator
-from fastslow.fast import factory
-from fastslow.fast.base import FastLearner
+from fastslow.fast import registry as fast_registry
+from fastslow.fast.base import FastLearner, Tools
 from fastslow.fast.llm import Ask as AskReflector
 from fastslow.fast.llm import make_reflector
 from fastslow.fast.proposer import ProposalError
@@ -131,7 +131,9 @@ class Build:
             if not _policy_reflects(self.config):  # whose answers follow from the seed
                 ask = reflector.ask
                 reflector = replace(reflector, ask=lambda prompt: self.remembering(ask)(prompt))
-        return factory.build(self.config.fast, reflector)
+        return fast_registry.create(
+            self.config.fast, Tools(self.config.fast, reflector), self.source
+        )
 
     @contextmanager
     def evaluator(
@@ -285,7 +287,10 @@ def _first_contexts(config: RunConfig) -> list[Context]:
 
 def reflects(config: RunConfig) -> bool:
     """Whether a run asks a reflection model."""
-    return config.uses_fast and "instructions" in config.fast.components
+    if not config.uses_fast:
+        return False
+    learner, _ = fast_registry.find(config.fast, "config")
+    return learner.asks_reflection(config.fast)
 
 
 def _policy_reflects(config: RunConfig) -> bool:

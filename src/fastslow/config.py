@@ -221,9 +221,14 @@ class ReflectionConfig(Section):
 
 
 class FastConfig(Section):
-    """``[fast]``: the learner of contexts (paper, fast phase)."""
+    """``[fast]``: the learner of contexts (paper, fast phase). A learner's own options stand in a
+    table of its name, such as ``[fast.bootstrap]``."""
 
-    algorithm: Literal["gepa"] = "gepa"
+    model_config = ConfigDict(extra="allow")
+
+    algorithm: str = "gepa"
+    """The fast learner: gepa, bootstrap, opro, playbook, frozen, or one of your own (see
+    ``fast.base``)."""
     population: Annotated[int, Field(ge=1, le=10_000)] = 4
     """K, contexts kept for a cycle."""
     every: Positive = 6
@@ -247,6 +252,16 @@ class FastConfig(Section):
     reflection: ReflectionConfig = ReflectionConfig()
 
     @model_validator(mode="after")
+    def _only_tables_are_left(self) -> FastConfig:
+        _refuse_other_than_tables("fast", self)
+        return self
+
+    @property
+    def tables(self) -> dict[str, Any]:
+        """The tables of learners, by their names."""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
     def _components_can_be_had(self) -> FastConfig:
         if not self.components:
             raise ValueError("components is empty: name demonstrations, instructions or both")
@@ -263,6 +278,16 @@ class FastConfig(Section):
                 "set fast.pool to at least 1"
             )
         return self
+
+
+def _refuse_other_than_tables(name: str, section: FastConfig | SlowConfig) -> None:
+    """Learners validate their own tables; any other key that is not known is a mistake."""
+    for key, value in (section.model_extra or {}).items():
+        if not isinstance(value, Mapping):
+            text = unknown_key(
+                f"{name}.{name_shown(key)}", key, [*type(section).model_fields, section.algorithm]
+            )
+            raise PydanticCustomError("unknown_key", "{text}", {"text": text})
 
 
 class LoraConfig(Section):
@@ -325,13 +350,7 @@ class SlowConfig(Section):
 
     @model_validator(mode="after")
     def _only_tables_are_left(self) -> SlowConfig:
-        """Learners validate their own tables; any other key that is not known is a mistake."""
-        for key, value in (self.model_extra or {}).items():
-            if not isinstance(value, Mapping):
-                text = unknown_key(
-                    f"slow.{name_shown(key)}", key, [*type(self).model_fields, self.algorithm]
-                )
-                raise PydanticCustomError("unknown_key", "{text}", {"text": text})
+        _refuse_other_than_tables("slow", self)
         return self
 
     @property

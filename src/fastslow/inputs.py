@@ -145,6 +145,7 @@ def take(
     located: Located,
     curriculum: Curriculum | None,
     models: Mapping[str, str] = MappingProxyType({}),
+    files: Mapping[str, Path] = MappingProxyType({}),
 ) -> dict[str, Input]:
     """Every input of a run, by the key that names it.
 
@@ -153,6 +154,7 @@ def take(
     Args:
         curriculum: of ``located.tasks``; None: only the model is taken.
         models: further models by key: those that the slow learner asks.
+        files: further files by key: those that the fast learner reads.
 
     Raises:
         InputError: a file cannot be read.
@@ -161,6 +163,9 @@ def take(
         found = dict(_of_model(located, MODEL, located.model))
         for key, model in models.items():
             found |= _of_model(located, key, model)
+        for key, file in files.items():
+            place = os.path.abspath(_file(key, str(file)))
+            found[key] = Input(digest=digest_of(place), what=place, path=place)
         if curriculum is not None:
             for name, key in located.task_keys.items():
                 found |= _of_task(located, key)

@@ -265,7 +265,7 @@ def _inputs(build: Build) -> dict[str, Input]:
     InputError."""
     build.check()
     models = build.slow.models if build.slow is not None else {}
-    return take(build.located, build.curriculum, models)
+    return take(build.located, build.curriculum, models, build.files)
 
 
 def _open(build: Build) -> None:

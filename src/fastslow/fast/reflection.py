@@ -97,18 +97,18 @@ def write_prompt(instructions: str, examples: Sequence[Rollout], limit: int) -> 
     No piece of evidence can end its own block: the tags hold a mark that depends on all of the
     evidence and occurs nowhere in it.
     """
-    mark = _mark([instructions, *(text for example in examples for text in _texts(example))])
+    mark = mark_for([instructions, *(text for example in examples for text in _texts(example))])
     parts = [
         _TASK.format(limit=limit, mark=mark),
-        _block("current_instructions", mark, instructions),
+        tagged_block("current_instructions", mark, instructions),
     ]
     for number, example in enumerate(examples, start=1):
         question, completion, feedback = _texts(example)
         parts += [
             f"Example {number}, score {example.reward:g}:",
-            _block("question", mark, question),
-            _block("completion", mark, completion),
-            _block("feedback", mark, feedback),
+            tagged_block("question", mark, question),
+            tagged_block("completion", mark, completion),
+            tagged_block("feedback", mark, feedback),
         ]
     return well_formed("\n".join([*parts, _CLOSING]))
 
@@ -118,7 +118,7 @@ def _texts(example: Rollout) -> tuple[str, str, str]:
     return example.problem.question, example.text + ending, example.feedback
 
 
-def _mark(texts: Iterable[str]) -> str:
+def mark_for(texts: Iterable[str]) -> str:
     """12 hexadecimal digits that nobody who wrote one of ``texts`` could know. They are derived, so
     that a run that is resumed writes the same prompt."""
     whole = "\0".join(texts)
@@ -129,7 +129,7 @@ def _mark(texts: Iterable[str]) -> str:
     return mark
 
 
-def _block(name: str, mark: str, text: str) -> str:
+def tagged_block(name: str, mark: str, text: str) -> str:
     return f"<{name}-{mark}>\n{text}\n</{name}-{mark}>"
 
 
