@@ -131,9 +131,16 @@ class Build:
             if not _policy_reflects(self.config):  # whose answers follow from the seed
                 ask = reflector.ask
                 reflector = replace(reflector, ask=lambda prompt: self.remembering(ask)(prompt))
-        return fast_registry.create(
-            self.config.fast, Tools(self.config.fast, reflector), self.source
-        )
+        tools = Tools(self.config.fast, reflector)
+        return fast_registry.create(self.config.fast, tools, self.source)
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """Files that the fast learner reads, by key. Raises: InputError."""
+        if not self.config.uses_fast:
+            return {}
+        learner, options = fast_registry.find(self.config.fast, self.source)
+        return learner.files(options)
 
     @contextmanager
     def evaluator(

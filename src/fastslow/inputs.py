@@ -164,8 +164,8 @@ def take(
         for key, model in models.items():
             found |= _of_model(located, key, model)
         for key, file in files.items():
-            place = os.path.abspath(_file(key, str(file)))
-            found[key] = Input(digest=digest_of(place), what=place, path=place)
+            place = Path(os.path.abspath(_file(key, str(file))))
+            found[key] = Input(digest=digest_of(place), what=str(place), path=str(place))
         if curriculum is not None:
             for name, key in located.task_keys.items():
                 found |= _of_task(located, key)
