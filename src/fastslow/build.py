@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastslow.collect import Collector
 from fastslow.config import RunConfig, TaskConfig
@@ -24,7 +25,6 @@ from fastslow.fast.proposer import ProposalError
 from fastslow.inputs import Located
 from fastslow.loop import FastSlowLoop
 from fastslow.policy.base import Sampler, SampleRequest
-from fastslow.policy.trainer import GradientTrainer
 from fastslow.record import Record
 from fastslow.run.observer import Observer
 from fastslow.schedule import Schedule, Stage
@@ -34,6 +34,9 @@ from fastslow.slow.base import SlowLearner
 from fastslow.tasks import registry
 from fastslow.tasks.beside import refuse_namesakes
 from fastslow.types import Candidate, Context, Demonstration, Population
+
+if TYPE_CHECKING:
+    from fastslow.policy.trainer import GradientTrainer
 
 
 @dataclass
@@ -90,9 +93,9 @@ class Build:
         )
 
     def check(self) -> None:
-        """Find the schedule and the slow learner right, before models are loaded. Raises:
+        """Find the schedule and the learners' options right, before models are loaded. Raises:
         InputError."""
-        _ = self.schedule, self.slow
+        _ = self.schedule, self.slow, self.files, reflects(self.config)
 
     @cached_property
     def slow(self) -> SlowLearner | None:
@@ -109,7 +112,11 @@ class Build:
         """
         trainable = self.trainable and self.config.uses_slow
         trainer = open_trainer(
-            self.config, trainable=trainable, model=self.located.model, date=self.date
+            self.config,
+            trainable=trainable,
+            model=self.located.model,
+            date=self.date,
+            source=self.source,
         )
         if trainable and self.slow is not None:
             for key, model in self.slow.models.items():
@@ -253,6 +260,7 @@ def open_trainer(
     trainable: bool,
     model: str | None = None,
     date: datetime.date | None = None,
+    source: str = "config",
 ) -> GradientTrainer:
     """The trainer of ``[policy]`` and ``[slow]``.
 
@@ -265,25 +273,13 @@ def open_trainer(
     Raises:
         InputError: the device is not there, or the model cannot be used.
     """
-    from fastslow.models import load_model
-    from fastslow.policy.local import LocalBackend, choose_device
+    from fastslow.policy.backend import Opening
+    from fastslow.policy.registry import BACKENDS
+    from fastslow.policy.trainer import GradientTrainer
 
-    device = choose_device(config.policy.device)
-    weights, tokenizer = load_model(
-        model or config.model, device=device, trust_remote_code=config.policy.trust_remote_code
-    )
-    backend = LocalBackend(
-        weights,
-        tokenizer,
-        config.policy,
-        config.slow,
-        trainable=trainable,
-        keep_base=config.eval.drift,
-        seed=config.seed,
-        date=date,
-        contexts=_first_contexts(config),
-    )
-    return GradientTrainer(backend, config.slow)
+    opener = BACKENDS.find(config.policy.backend, source)
+    opening = Opening(config, model or config.model, trainable, date, _first_contexts(config))
+    return GradientTrainer(opener.open(opening), config.slow)
 
 
 def _first_contexts(config: RunConfig) -> list[Context]:

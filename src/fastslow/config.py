@@ -241,8 +241,9 @@ class FastConfig(Section):
     """Contexts proposed in one fast phase, at most."""
     minibatch: Size = 3
     """Anchors on which a proposal must beat its parent before it is scored on all of them."""
-    components: tuple[Literal["demonstrations", "instructions"], ...] = ("demonstrations",)
-    """What may be rewritten. "instructions" needs ``[fast.reflection]``."""
+    components: Annotated[tuple[str, ...], Field(max_length=100)] = ("demonstrations",)
+    """What gepa may rewrite: demonstrations, instructions (needs ``[fast.reflection]``), or the
+    component of a proposer of your own."""
     pool: SizeOrNone = 64
     """Training problems set aside for demonstrations, at most a quarter of the split: no slow step
     and no anchor set asks them."""
@@ -362,7 +363,7 @@ class SlowConfig(Section):
 class PolicyConfig(Section):
     """``[policy]``: where the model runs and how it is sampled."""
 
-    backend: Literal["local"] = "local"
+    backend: str = "local"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the weights that compute. In bfloat16 the optimiser moves fp32 copies of them. Logits

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastslow import config as configuration
 from fastslow.build import build_curriculum, build_stages
-from fastslow.config import RunConfig, StageConfig
+from fastslow.config import FastConfig, RunConfig, StageConfig
 from fastslow.curriculum import Curriculum
 from fastslow.errors import InputError
 from fastslow.models import resolve
@@ -63,13 +63,15 @@ def _count(curriculum: Curriculum, task: str, split: Split) -> int:
         return 0
 
 
+def _searched(fast: FastConfig) -> str:
+    over = f" over {', '.join(fast.components)}" if fast.algorithm == "gepa" else ""
+    return f"{fast.algorithm}{over}"
+
+
 def _method(config: RunConfig) -> str:
     slow, fast = config.slow, config.fast
     trained = "LoRA" if slow.lora else "all weights"
     updates = f"{slow.algorithm} on {trained}, {slow.problems} problems x {slow.group} rollouts"
-    contexts = (
-        f"{fast.algorithm} over {', '.join(fast.components)}: {fast.population} contexts, "
-        f"evolved every {fast.every} steps"
-    )
+    contexts = f"{_searched(fast)}: {fast.population} contexts, evolved every {fast.every} steps"
     parts = [*([contexts] if config.uses_fast else []), *([updates] if config.uses_slow else [])]
     return f"{config.method}: {'; '.join(parts)}"

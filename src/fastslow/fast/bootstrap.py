@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastslow.config import Section, Size
+from fastslow.errors import InputError
 from fastslow.fast.base import Evolution, FastLearner, FastPhase, Tools
 from fastslow.fast.memo import Memo
 from fastslow.fast.outcome import conclude
@@ -43,6 +44,11 @@ class Bootstrap(FastLearner):
 
     @classmethod
     def build(cls, options: BootstrapOptions, tools: Tools) -> Bootstrap:
+        if tools.config.pool == 0 or "demonstrations" not in tools.config.components:
+            raise InputError(
+                'fast.algorithm = "bootstrap" makes demonstrations of problems set aside: set '
+                'fast.pool to at least 1 and name "demonstrations" in fast.components'
+            )
         return cls(options, tools)
 
     def max_calls(self, anchors: int) -> int:

@@ -6,12 +6,14 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fastslow.fast.base import FastPhase
+from fastslow.fast.base import FastPhase, Tools
+from fastslow.fast.proposer import Proposer, proposer
 from fastslow.types import Context, Demonstration, Problem, Rollout
 
 
+@proposer("demonstrations")
 @dataclass(frozen=True)
-class DemonstrationProposer:
+class DemonstrationProposer(Proposer):
     """Adds, swaps or drops demonstration turns, at random; drops one where nothing failed.
 
     Turns are made of pool problems that the parent fails, and of their reference answers. A few
@@ -32,6 +34,11 @@ class DemonstrationProposer:
     max_tokens: int
     probe: int
     name: str = "demonstrations"
+
+    @classmethod
+    def build(cls, tools: Tools) -> DemonstrationProposer:
+        limits = tools.config.demonstrations
+        return cls(limits.max_turns, limits.max_tokens, limits.probe)
 
     @property
     def metric_calls(self) -> int:

@@ -24,8 +24,7 @@ from fastslow.fast.base import Evolution, FastLearner, FastPhase, Tools
 from fastslow.fast.codec import encode
 from fastslow.fast.memo import Memo
 from fastslow.fast.outcome import conclude
-from fastslow.fast.proposer import Proposer
-from fastslow.fast.proposers import build_proposers
+from fastslow.fast.proposer import PROPOSERS, Proposer
 from fastslow.fast.registry import fast_learner
 from fastslow.types import Problem, Rollout, normalise_question
 
@@ -80,12 +79,13 @@ class Gepa(FastLearner):
             budget=config.budget,
             proposals=config.proposals,
             minibatch=config.minibatch,
-            proposers=build_proposers(tools),
+            proposers=[PROPOSERS.find(c, "config").build(tools) for c in config.components],
         )
 
     @classmethod
     def asks_reflection(cls, config: FastConfig) -> bool:
-        return "instructions" in config.components
+        found = [PROPOSERS.find(component, "config") for component in config.components]
+        return any(proposer.asks_reflection for proposer in found)
 
     def max_calls(self, anchors: int) -> int:
         return self._metric_calls(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import ClassVar, TypeVar
 
-from fastslow.fast.base import FastPhase
+from fastslow.fast.base import FastPhase, Tools
+from fastslow.plugins import Registry
 from fastslow.types import Context, Rollout
 
 
@@ -17,17 +19,30 @@ class ProposalError(Exception):
     """
 
 
-class Proposer(Protocol):
-    """A way to write new contexts. Several take turns within one phase."""
+class Proposer(ABC):
+    """A way to write new contexts. Several take turns within one phase.
 
-    @property
-    def name(self) -> str:
-        """The origin of the candidates it makes; unique among the proposers of an optimiser."""
+    Attributes:
+        component: what ``[fast] components`` calls it.
+        asks_reflection: whether it needs ``[fast.reflection]``.
+        name: the origin of the candidates it makes; unique among the proposers of a learner.
+    """
+
+    component: ClassVar[str] = ""
+    asks_reflection: ClassVar[bool] = False
+    name: str
+
+    @classmethod
+    @abstractmethod
+    def build(cls, tools: Tools) -> Proposer:
+        """The proposer of a run. Raises: InputError."""
 
     @property
     def metric_calls(self) -> int:
-        """Metric calls that one proposal makes at most, through ``phase.evaluate``."""
+        """Maximum number of metric calls that one proposal makes through ``phase.evaluate``."""
+        return 0
 
+    @abstractmethod
     def propose(
         self, parent: Context, examples: Sequence[Rollout], phase: FastPhase, rng: random.Random
     ) -> Context | None:
@@ -44,3 +59,26 @@ class Proposer(Protocol):
             ProposalError: if the source of proposals cannot be reached. Anything else that is
                 raised ends the phase.
         """
+
+
+PROPOSERS: Registry[Proposer] = Registry(
+    "fast.components",
+    group="fastslow.proposers",
+    built_in={
+        "demonstrations": "fastslow.fast.demonstrations",
+        "instructions": "fastslow.fast.reflection",
+    },
+)
+
+ProposerClass = TypeVar("ProposerClass", bound="type[Proposer]")
+
+
+def proposer(component: str) -> Callable[[ProposerClass], ProposerClass]:
+    """Make a class available as a name in ``[fast] components``."""
+
+    def decorate(cls: ProposerClass) -> ProposerClass:
+        cls.component = component
+        PROPOSERS.add(component, cls)
+        return cls
+
+    return decorate

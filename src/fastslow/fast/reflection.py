@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from fastslow.fast.base import FastPhase
+from fastslow.fast.base import FastPhase, Tools
 from fastslow.fast.llm import Ask
+from fastslow.fast.proposer import Proposer, proposer
 from fastslow.text import well_formed, without_hidden
 from fastslow.types import Context, Rollout
 
@@ -46,8 +47,9 @@ the new instructions
 _FENCE = re.compile(r"(`{3,}+)\s*+(\S*)")
 
 
+@proposer("instructions")
 @dataclass(frozen=True)
-class ReflectionProposer:
+class ReflectionProposer(Proposer):
     """Rewrites the instructions by incremental edits (paper, App. E), through ``ask``.
 
     An answer is refused, with a line in the log, if it holds no complete block or several, or if
@@ -63,9 +65,12 @@ class ReflectionProposer:
     max_characters: int
     name: str = "reflection"
 
-    @property
-    def metric_calls(self) -> int:
-        return 0
+    asks_reflection = True
+
+    @classmethod
+    def build(cls, tools: Tools) -> ReflectionProposer:
+        assert tools.reflector is not None
+        return cls(tools.reflector, tools.config.reflection.max_characters)
 
     def propose(
         self, parent: Context, examples: Sequence[Rollout], phase: FastPhase, rng: random.Random

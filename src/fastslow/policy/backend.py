@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from torch import Tensor
 
+from fastslow.config import RunConfig
 from fastslow.engine.base import PassScores
 from fastslow.policy.base import Sampler
-from fastslow.types import Datum, TokenSequence
+from fastslow.types import Context, Datum, TokenSequence
 
 Result = TypeVar("Result")
 
@@ -73,3 +76,30 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """See ``Trainer.close``."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a backend is opened with.
+
+    Attributes:
+        config: of the run.
+        model: whose weights it begins with.
+        trainable: whether the weights learn.
+        date: the day that the chat template is told; None: today.
+        contexts: those that the run begins with, which the chat template has to take.
+    """
+
+    config: RunConfig
+    model: str
+    trainable: bool
+    date: datetime.date | None = None
+    contexts: Sequence[Context] = (Context(),)
+
+
+class BackendOpener(Protocol):
+    """Opens the weights of a run; what ``[policy] backend`` names."""
+
+    @staticmethod
+    def open(opening: Opening) -> Backend:
+        """Raises: InputError, if the model or the device cannot be used."""
