@@ -100,6 +100,6 @@ class Opening:
 class BackendOpener(Protocol):
     """Opens the weights of a run; what ``[policy] backend`` names."""
 
-    @staticmethod
-    def open(opening: Opening) -> Backend:
+    @classmethod
+    def open(cls, opening: Opening) -> Backend:
         """Raises: InputError, if the model or the device cannot be used."""

@@ -87,15 +87,17 @@ class LocalBackend:
             self._base_engine.round_to(dtype, keep=is_adapter)
         if slow.lora is not None:
             self._peft = add_lora(model, slow.lora, derive_seed(seed, "lora"))
-        model.requires_grad_(trainable and self._peft is None)
-        if self._peft is not None:
-            for name, parameter in model.named_parameters():
-                parameter.requires_grad_(is_adapter(name))
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(self.trains(name) and (trainable or self._peft is not None))
         self._model = model
         self._engine = choose_engine(model, slow.tokens_per_pass, kv_memory)
         self._engine.round_to(dtype, keep=is_adapter)
         self._has_moved = False
         self._optimiser = Optimiser(model, slow) if trainable else None
+
+    def trains(self, name: str) -> bool:
+        """Whether the weight of this name is trained: all are, or those of the adapter."""
+        return self._peft is None or is_adapter(name)
 
     @property
     def mismatch(self) -> tuple[float, float]:

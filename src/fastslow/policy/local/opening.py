@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from fastslow.models import load_model
 from fastslow.policy.backend import Opening
 from fastslow.policy.local.backend import LocalBackend, choose_device
@@ -12,15 +14,17 @@ from fastslow.policy.registry import backend
 class Local:
     """``policy.backend = "local"``: a transformers model on one CPU, CUDA or MPS device."""
 
-    @staticmethod
-    def open(opening: Opening) -> LocalBackend:
+    Backend: ClassVar[type[LocalBackend]] = LocalBackend
+
+    @classmethod
+    def open(cls, opening: Opening) -> LocalBackend:
         """Raises: InputError, if the device is not there or the model cannot be used."""
         config = opening.config
         device = choose_device(config.policy.device)
         weights, tokenizer = load_model(
             opening.model, device=device, trust_remote_code=config.policy.trust_remote_code
         )
-        return LocalBackend(
+        return cls.Backend(
             weights,
             tokenizer,
             config.policy,
