@@ -41,6 +41,7 @@ class ReflectionConfig(Section):
     """"default": not sent, for models that take no other. If a server refuses it, it is left out
     from then on."""
     max_tokens: Size = 2048
+    """Tokens of one answer of the reflection model, at most."""
     max_tokens_key: Literal["auto", "max_tokens", "max_completion_tokens", "none"] = "auto"
     """What a server calls ``max_tokens``. "auto": max_tokens, or max_completion_tokens once that is
     refused; "none": not sent."""
@@ -86,6 +87,7 @@ class FastConfig(Section):
     """``[fast]``: the learner of contexts (paper, fast phase)."""
 
     algorithm: Literal["gepa"] = "gepa"
+    """The optimiser of contexts. GEPA is the paper's."""
     population: Annotated[int, Field(ge=1, le=10_000)] = 4
     """K, contexts kept for a cycle."""
     every: Positive = 6
@@ -106,7 +108,9 @@ class FastConfig(Section):
     reuse: bool = True
     """Whether rollouts of the fast phase take part in the slow phase of the same cycle."""
     demonstrations: DemonstrationsConfig = DemonstrationsConfig()
+    """Limits of the proposer that writes solved problems into the context."""
     reflection: ReflectionConfig = ReflectionConfig()
+    """The language model that rewrites instructions."""
 
     @model_validator(mode="after")
     def _components_can_be_had(self) -> FastConfig:
@@ -131,8 +135,11 @@ class LoraConfig(Section):
     """``[slow.lora]``: train low-rank adapters instead of all weights."""
 
     rank: Annotated[int, Field(ge=1, le=65_536)] = 16
+    """Rank of each adapter."""
     alpha: Annotated[float, Field(gt=0)] = 32.0
+    """Scale of the adapters: their product is multiplied by alpha / rank."""
     targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    """Names of the linear layers that get an adapter. "all-linear": all but the output layer."""
 
 
 class SlowConfig(Section):
@@ -159,14 +166,18 @@ class SlowConfig(Section):
     sft, distill and opd learn from no advantage of ours and pass over
     "mask"."""
     lr: Annotated[float, Field(gt=0)] = 1e-6
+    """Learning rate of AdamW after the warm-up. The default is the paper's."""
     warmup: NonNegative = 10
     """Steps over which the learning rate rises linearly from 0."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
         0.9,
         0.999,
     )
+    """Decay rates of AdamW's running means of the gradient and of its square."""
     eps: Annotated[float, Field(gt=0)] = 1e-8
+    """Number that AdamW adds to the denominator of an update."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled weight decay of AdamW. 0: none."""
     max_grad_norm: Annotated[float, Field(gt=0, allow_inf_nan=True)] = 1.0
     """Norm that gradients are clipped to; inf: no clipping."""
     kl: Annotated[float, Field(ge=0)] = 0.001
@@ -184,6 +195,7 @@ class SlowConfig(Section):
     mismatch_error: Nats | Literal["auto"] = "auto"
     """Nats of the same from which the run ends. "auto": 1 in float32, 5 in bfloat16; inf: never."""
     lora: LoraConfig | None = None
+    """Trains low-rank adapters. Left out: all weights are trained."""
 
     @model_validator(mode="after")
     def _only_tables_are_left(self) -> SlowConfig:
