@@ -122,8 +122,12 @@ def path_of(folder: Path, step: int) -> Path:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a folder is a checkpoint's, wherever it stands."""
-    return os.path.isfile(path / STATE) and os.path.isfile(path / CHECKSUMS)
+    """Whether a folder is a checkpoint's, whole or damaged: by its files, wherever it stands, or by
+    its place in a run."""
+    if any(os.path.isfile(path / name) for name in (STATE, CHECKSUMS)):
+        return True
+    name = os.path.basename(os.path.realpath(path))
+    return _NAME.fullmatch(name) is not None and run_of(path) is not None and path.is_dir()
 
 
 def run_of(path: Path) -> Path | None:

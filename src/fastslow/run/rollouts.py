@@ -110,10 +110,11 @@ def open_rollouts(path: Path) -> Iterator[pq.ParquetFile]:
             opened = stack.enter_context(pq.ParquetFile(file))
             schema = opened.schema_arrow
         for expected in _schema():
-            found = schema.field(expected.name).type if expected.name in schema.names else None
-            if found != expected.type:
+            types = [field.type for field in schema if field.name == expected.name]
+            if types != [expected.type]:
+                found = " and ".join(map(str, types)) or "missing"
                 raise InputError(
-                    f"{path}: the column {expected.name!r} is {found or 'missing'}; expected "
+                    f"{path}: the column {expected.name!r} is {found}; expected one of type "
                     f"{expected.type}. No run writes such a file: move it away"
                 )
         if opened.metadata.num_rows > MAX_ROWS:
