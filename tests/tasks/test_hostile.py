@@ -202,10 +202,12 @@ def one_problem(name: str, task: Task) -> Problem:
 @pytest.fixture(scope="module")
 def verdicts(tasks: dict[str, Task], canaries: Canaries) -> dict[str, list[Verdict]]:
     """The verdict of every task on every entry."""
+    # Reading a data set may start a sandbox, which lasts as long as the data set.
+    problems = {name: one_problem(name, task) for name, task in tasks.items()}
     before = canaries.state()
     pairs = [
-        (Problem(name, "", one_problem(name, task)), canaries.in_place(whole(entry["completion"])))
-        for name, task in tasks.items()
+        (Problem(name, "", problem), canaries.in_place(whole(entry["completion"])))
+        for name, problem in problems.items()
         for entry in entries(name)
     ]
     with Graders(Several(tasks)) as graders:

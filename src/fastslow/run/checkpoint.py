@@ -16,7 +16,7 @@ import os
 import platform
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -74,24 +74,24 @@ class Checkpoint:
 
     Attributes:
         path: its folder, from which the trainer loads.
-        mark: where the run stood, without reusable rollouts where it was read from disk.
-        data: ``state.json``'s state as it was read; None where it was just written.
+        mark: where the run stood, without reusable rollouts: see ``state_with``.
         versions: of Python and of packages that wrote it.
+        data: the whole state, as ``state.json`` has it.
     """
 
     path: Path
     mark: Mark
     versions: Mapping[str, str]
-    data: Mapping[str, Any] | None = None
+    data: Mapping[str, Any] = field(repr=False, compare=False)
 
     @property
     def state(self) -> LoopState:
-        """The loop's state."""
+        """The loop's state, without reusable rollouts."""
         return self.mark.state
 
     def state_with(self, problems: Mapping[str, Problem]) -> LoopState:
         """The loop's state with its reusable rollouts, of these problems by id."""
-        return self.state if self.data is None else state_from_json(dict(self.data), problems)
+        return state_from_json(dict(self.data), problems)
 
 
 def save(folder: Path, mark: Mark, write: Callable[[Path], None]) -> Checkpoint:
@@ -113,7 +113,9 @@ def save(folder: Path, mark: Mark, write: Callable[[Path], None]) -> Checkpoint:
     except BaseException:
         recover(folder)
         raise
-    return Checkpoint(path, mark, versions)
+    data = state_to_json(mark.state)
+    state = replace(mark.state, rollouts={})
+    return Checkpoint(path, replace(mark, state=state), versions, data)
 
 
 def path_of(folder: Path, step: int) -> Path:

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from fastslow.policy.master import MasterWeights
 from torch import Tensor
+
+from fastslow.policy.local.master import MasterWeights
 
 
 def weight(dtype: torch.dtype, *values: float) -> Tensor:
