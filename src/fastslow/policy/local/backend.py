@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from fastslow.config import PolicyConfig, SlowConfig
-from fastslow.engine.base import Against, Engine
+from fastslow.engine.base import Engine
 from fastslow.engine.sampling import SamplingLimits
 from fastslow.engine.select import choose_engine
 from fastslow.engine.shared import GIBIBYTE
@@ -26,6 +26,7 @@ from fastslow.policy.local.lora import add_lora, is_adapter
 from fastslow.policy.local.memory import in_parts
 from fastslow.policy.local.optimiser import Optimiser
 from fastslow.policy.local.sampler import LocalSampler
+from fastslow.policy.local.teachers import teachers
 from fastslow.policy.local.weights import load_weights, save_weights
 from fastslow.policy.stops import StopStrings
 from fastslow.seeding import derive_seed
@@ -168,7 +169,7 @@ class LocalBackend:
         self, data: Sequence[Datum], objective: Objective, top: int | None = None
     ) -> None:
         sequences = [datum.sequence for datum in data]
-        against = self._teachers(data, top)
+        against = teachers(self._engine, data, top)
         for passed in self._engine.passes(sequences, self._limits.temperature, against):
             objective(passed).backward()
 
@@ -225,22 +226,6 @@ class LocalBackend:
         if self._optimiser is None:
             raise RuntimeError("these weights were opened for sampling only")
         return self._optimiser
-
-    def _teachers(self, data: Sequence[Datum], top: int | None) -> Against | None:
-        """What the present weights say behind the teachers' prompts; None without teachers."""
-        taught = []
-        for datum in data:
-            if datum.teacher_prompt is None:
-                continue
-            scored = datum.sequence.scored
-            shift = len(datum.teacher_prompt) - scored[0]
-            tokens = [*datum.teacher_prompt, *datum.tokens[scored[0] :]]
-            taught.append(TokenSequence(tokens, [position + shift for position in scored]))
-        if not taught:
-            return None
-        if len(taught) < len(data):
-            raise ValueError("some data of a step name a teacher and others do not")
-        return Against(self._engine.distributions(taught), top)
 
     def _sampling_limits(self, model: PreTrainedModel) -> SamplingLimits:
         texts = (*self._config.stop, *self._chat.end_texts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,11 @@ class Optimiser:
             weight_decay=config.weight_decay,
             fused=True,
         )
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """The fp32 weights that it moves, by name."""
+        return self._masters.parameters
 
     def clear_gradient(self) -> None:
         self._adam.zero_grad(set_to_none=True)
