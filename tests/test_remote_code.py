@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from fastslow.build import open_trainer
 from fastslow.config import parse
 from fastslow.errors import InputError
 from fastslow.models import HUB_FILES
-from fastslow.build import open_trainer
 from tiny_run import tiny_config
 
 OWN = """

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastslow.testing import rollout, turn
 from fastslow.types import (
     Candidate,
-    Completion,
     Context,
     Demonstration,
     Failure,
@@ -20,7 +20,6 @@ from fastslow.types import (
     Group,
     Population,
     Problem,
-    Rollout,
     Verdict,
     normalise_question,
 )
@@ -133,7 +132,7 @@ def test_a_failure_is_no_score() -> None:
     assert not failed.is_graded
     assert rollout("a").is_graded
     for read in (lambda: failed.reward, lambda: failed.feedback):
-        with pytest.raises(ValueError, match="problem a under context digest was not graded"):
+        with pytest.raises(ValueError, match="problem a under context c was not graded"):
             read()
     with pytest.raises(ValueError, match="holds graded rollouts only"):
         Group(Problem("a", "?"), (rollout("a"), failed))
@@ -179,6 +178,9 @@ def test_a_rollout_of_several_turns() -> None:
 
 def test_a_group_holds_one_problem() -> None:
     problem = Problem("a", "?")
-    assert Group(problem, (rollout("a", 1.0), rollout("a", 0.5))).rewards == (1.0, 0.5)
+    assert Group(problem, (rollout(problem, "c", 1.0), rollout(problem, "c", 0.5))).rewards == (
+        1.0,
+        0.5,
+    )
     with pytest.raises(ValueError, match=r"a group holds one problem, 'a'; found \{'b'\}"):
         Group(problem, (rollout("a"), rollout("b")))

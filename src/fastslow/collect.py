@@ -13,6 +13,7 @@ from fastslow.policy.base import Sampler, SampleRequest
 from fastslow.run.observer import Phase
 from fastslow.slow.anomalies import stop_if_not_finite
 from fastslow.spread import spread
+from fastslow.tasks.grading import settle
 from fastslow.types import Context, Failure, Group, Pair, Problem, Rollout, Turn, Verdict
 
 log = logging.getLogger("fastslow.rollouts")
@@ -255,29 +256,14 @@ def settled(
     outcomes: Mapping[int, Verdict | Failure],
     task_of: Callable[[Problem], str],
 ) -> dict[int, Verdict | Failure]:
-    """Outcomes by place, with a score of 0 for completions at which the verifier was stopped.
-
-    Where a task's verifier reached no verdict at all, it may be the verifier that is too slow:
-    there such completions stay failures.
-    """
-    working = {
-        task_of(pairs[place][0])
-        for place, outcome in outcomes.items()
-        if isinstance(outcome, Verdict)
-    }
-
-    def settle(place: int, outcome: Verdict | Failure) -> Verdict | Failure:
-        if isinstance(outcome, Verdict) or not outcome.stopped:
-            return outcome
-        if task_of(pairs[place][0]) not in working:
-            return outcome
-        return Verdict(
-            0.0,
-            f"The answer could not be graded: the verifier was stopped, {outcome.reason}. "
-            "Write a short and plain answer in the format that was asked for.",
-        )
-
-    return {place: settle(place, outcome) for place, outcome in outcomes.items()}
+    """Outcomes by place, settled for each task: see ``tasks.grading.settle``."""
+    places: dict[str, list[int]] = {}
+    for place in outcomes:
+        places.setdefault(task_of(pairs[place][0]), []).append(place)
+    found: dict[int, Verdict | Failure] = {}
+    for own in places.values():
+        found |= zip(own, settle([outcomes[place] for place in own]), strict=True)
+    return found
 
 
 def stop_if_ungraded(rollouts: Sequence[Rollout], task_of: Callable[[Problem], str]) -> None:

@@ -20,7 +20,7 @@ import pytest
 
 from fastslow.config import TaskConfig
 from fastslow.tasks import Task, available, create
-from fastslow.tasks.grading import Graders
+from fastslow.tasks.grading import Graders, settle
 from fastslow.tasks.screen import SCREENS
 from fastslow.types import Failure, Problem, Split, Verdict
 
@@ -215,7 +215,7 @@ def verdicts(tasks: dict[str, Task], canaries: Canaries) -> dict[str, list[Verdi
     assert canaries.state() == before
     with pytest.raises(BlockingIOError):  # nobody knocked
         canaries.server.accept()
-    return {name: list(islice(found, len(entries(name)))) for name in tasks}
+    return {name: settle(list(islice(found, len(entries(name))))) for name in tasks}
 
 
 def test_the_file_is_what_it_should_be() -> None:

@@ -84,7 +84,8 @@ class Graders:
         self.close()
 
     def grade(self, pairs: Sequence[tuple[Problem, str]]) -> list[Verdict | Failure]:
-        """A verdict on each (problem, completion), in order, or the failure to reach one.
+        """A verdict on each (problem, completion), in order, or the failure to reach one. Whose
+        failure it is where the verifier was stopped, ``settle`` says.
 
         Raises:
             InputError: the task cannot grade on this system, as where it needs a sandbox, or gives
@@ -295,3 +296,22 @@ def _environment(scratch: str) -> dict[str, str]:
         "PYTHONHASHSEED": "0",  # verdicts depend on nothing but the completion, sets' order neither
         **dict.fromkeys(threads, "1"),  # there is a grader for each processor
     }
+
+
+def settle(outcomes: Sequence[Verdict | Failure]) -> list[Verdict | Failure]:
+    """The outcomes of one task's verifier, with a score of 0 for completions that stopped it.
+
+    Where it reached no verdict at all, it may be the verifier that is too slow: there such
+    completions stay failures.
+    """
+    works = any(isinstance(outcome, Verdict) for outcome in outcomes)
+    return [
+        Verdict(
+            0.0,
+            f"The answer could not be graded: the verifier was stopped, {outcome.reason}. "
+            "Write a short and plain answer in the format that was asked for.",
+        )
+        if works and isinstance(outcome, Failure) and outcome.stopped
+        else outcome
+        for outcome in outcomes
+    ]
