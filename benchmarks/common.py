@@ -198,7 +198,7 @@ def build_backend(shape: Shape) -> LocalBackend:
     config = PolicyConfig(max_tokens=shape.max_tokens)
     backend = LocalBackend(model, tokenizer, config, SLOW, trainable=True)
     if not shape.end:
-        backend._limits = replace(backend._limits, stop_ids=frozenset())
+        backend.limits = replace(backend.limits, stop_ids=frozenset())
     return backend
 
 

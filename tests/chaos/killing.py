@@ -30,7 +30,7 @@ PLACES = {
     "save_weights": "writing a checkpoint",
     "load_weights": "loading a checkpoint",
     "latest_checkpoint": "loading a checkpoint",
-    "build_policy": "loading the model",
+    "open_trainer": "loading the model",
     "build_curriculum": "starting",
     "update": "an update",
     "grade": "grading",

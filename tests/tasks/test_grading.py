@@ -214,7 +214,9 @@ def test_what_a_verifier_does_on_the_side_changes_no_verdict(
 
 
 def test_all_that_a_verifier_started_is_killed(graders: Graders, tmp_path: Path) -> None:
-    assert graders.grade(pairs(f"leave {tmp_path / 'left'}")) == [Failure("it ended its process")]
+    assert graders.grade(pairs(f"leave {tmp_path / 'left'}")) == [
+        Failure("it ended its process", stopped=True)
+    ]
     time.sleep(1.5)
     assert not (tmp_path / "left").exists()
 

@@ -75,7 +75,7 @@ class LocalBackend:
         self._tokenizer = tokenizer
         self._chat = ChatTemplate(tokenizer, date=date, contexts=contexts)
         self._config = policy
-        self._limits = self._sampling_limits(model)
+        self.limits = self._sampling_limits(model)
         self._generation = 0
         self._peft: Any = None
         model.eval()  # type: ignore[no-untyped-call]
@@ -116,7 +116,7 @@ class LocalBackend:
             version,
             self._chat,
             self._config,
-            self._limits,
+            self.limits,
             int(limit) if limit else 2**31,
         )
 
@@ -170,12 +170,12 @@ class LocalBackend:
     ) -> None:
         sequences = [datum.sequence for datum in data]
         against = teachers(self._engine, data, top)
-        for passed in self._engine.passes(sequences, self._limits.temperature, against):
+        for passed in self._engine.passes(sequences, self.limits.temperature, against):
             objective(passed).backward()
 
     def base_logprobs(self, sequences: Sequence[TokenSequence]) -> list[Tensor]:
         with self.base(self._generation) as engine:
-            scores = engine.score(sequences, self._limits.temperature)
+            scores = engine.score(sequences, self.limits.temperature)
         return [score.logprobs for score in scores]
 
     def apply(self, lr: float, max_norm: float) -> float:
