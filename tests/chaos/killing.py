@@ -32,7 +32,7 @@ PLACES = {
     "latest_checkpoint": "loading a checkpoint",
     "open_trainer": "loading the model",
     "build_curriculum": "starting",
-    "update": "an update",
+    "step": "an update",
     "grade": "grading",
     "sample": "sampling",
     "_fast_phase": "a fast phase",
