@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from common import MODEL, Row, Shape, build_policy, matrix_peak, median, publish, timed, versions
-from fastslow.engine.base import TokenSequence
+from common import MODEL, Row, Shape, build_backend, matrix_peak, median, publish, timed, versions
 from fastslow.engine.sampling import SamplingLimits
 from fastslow.engine.shared import SharedPrefixEngine
 from fastslow.engine.tree import Node, grow
+from fastslow.types import TokenSequence
 
 SHAPE = Shape("FST, K=4 contexts of about 160 tokens", 4, 4, 16, 8, 16)
 GOALS = {"prefill": 0.7, "decode": 0.45, "update": 0.6}
@@ -49,12 +49,12 @@ class Costs:
 
 
 def measure(repeats: int) -> list[Row]:
-    policy = build_policy(SHAPE)
-    engine = policy._engine
+    backend = build_backend(SHAPE)
+    engine = backend._engine
     assert isinstance(engine, SharedPrefixEngine)
     costs = Costs(engine)
     prompts = [
-        policy.encode(context, question)
+        backend.sampler(0).encode(context, question)
         for question in SHAPE.questions()
         for context in SHAPE.population()
     ]
@@ -146,12 +146,12 @@ def _update(
 
 def profile() -> None:
     """Where the time of decoding and of the update goes."""
-    policy = build_policy(SHAPE)
-    engine = policy._engine
+    backend = build_backend(SHAPE)
+    engine = backend._engine
     assert isinstance(engine, SharedPrefixEngine)
     costs = Costs(engine)
     prompts = [
-        policy.encode(context, question)
+        backend.sampler(0).encode(context, question)
         for question in SHAPE.questions()
         for context in SHAPE.population()
     ]

@@ -19,8 +19,20 @@ from typing import Any
 
 import torch
 
-from common import MODEL, Row, Shape, Step, build_policy, matrix_peak, median, publish, versions
+from common import (
+    MODEL,
+    SLOW,
+    Row,
+    Shape,
+    Step,
+    build_backend,
+    matrix_peak,
+    median,
+    publish,
+    versions,
+)
 from fastslow.models import load_model
+from fastslow.policy.trainer import GradientTrainer
 
 SHAPES = {
     "fst-160": Shape("FST, K=4 contexts of about 160 tokens", 4, 4, 16, 8, 16),
@@ -35,9 +47,9 @@ MICRO_BATCH = {"fst-160": 16, "fst-600": 8, "rl": 16, "rl-ending": 16}
 def measure(name: str, steps: int, micro_batch: int) -> list[Row]:
     """Alternate ``steps`` steps of both, after one of ours to warm up the process."""
     shape = SHAPES[name]
-    ours = Step(build_policy(shape), shape)
+    ours = Step(GradientTrainer(build_backend(shape), SLOW), shape)
     answers = shape.answers()
-    verified = Step(ours._policy, shape, lambda n, text: answers[n] in text)
+    verified = Step(ours._trainer, shape, lambda n, text: answers[n] in text)
     found: dict[str, list[dict[str, float]]] = {"ours": [], "verified": []}
     theirs: list[dict[str, float]] = []
     ours()
@@ -169,7 +181,7 @@ def _varied(completions: list[Any], **_: Any) -> list[float | None]:
 def scan(name: str) -> None:
     """Seconds of TRL's forward and backward pass per sequence, by sequences side by side."""
     shape = SHAPES[name]
-    ours = Step(build_policy(shape), shape)
+    ours = Step(GradientTrainer(build_backend(shape), SLOW), shape)
     length = round(ours.prompt_tokens) + shape.max_tokens
     model, _ = load_model(MODEL)
     model.set_attn_implementation("sdpa")

@@ -9,7 +9,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,20 @@ from rich.table import Table
 
 from fastslow.config import PolicyConfig, SlowConfig
 from fastslow.models import load_model
-from fastslow.policy.local import LocalPolicy
-from fastslow.policy.protocol import SampleRequest
+from fastslow.policy.base import SampleRequest
+from fastslow.policy.local import LocalBackend
+from fastslow.policy.trainer import GradientTrainer
 from fastslow.seeding import derive_seed
 from fastslow.slow.advantages import has_signal
 from fastslow.slow.registry import create
 from fastslow.types import (
-    Completion,
     Context,
     Datum,
     Demonstration,
     Group,
     Problem,
     Rollout,
+    Turn,
     Verdict,
 )
 
@@ -191,23 +192,24 @@ def _question(a: int, b: int) -> str:
     return f"What is {a} plus {b}?"
 
 
-def build_policy(shape: Shape, **slow: Any) -> LocalPolicy:
+def build_backend(shape: Shape) -> LocalBackend:
     """Full fine-tuning in fp32, without a KL term, as TRL's default."""
     model, tokenizer = load_model(MODEL)
-    return LocalPolicy(
-        model,
-        tokenizer,
-        PolicyConfig(max_tokens=shape.max_tokens),
-        SlowConfig(kl=0.0, lr=1e-6, warmup=0, **slow),
-        trainable=True,
-    )
+    config = PolicyConfig(max_tokens=shape.max_tokens)
+    backend = LocalBackend(model, tokenizer, config, SLOW, trainable=True)
+    if not shape.end:
+        backend.limits = replace(backend.limits, stop_ids=frozenset())
+    return backend
+
+
+SLOW = SlowConfig(kl=0.0, lr=1e-6, warmup=0)
 
 
 class Step:
     """One step of ours, rollouts and update, again and again with fresh seeds.
 
     Args:
-        policy: it samples and learns.
+        trainer: it samples and learns.
         shape: of the step.
         verify: None to give every group variance, whatever the answers, so that nothing is left out
             of the update; or whether a completion of the n-th problem is right: groups without
@@ -216,21 +218,20 @@ class Step:
 
     def __init__(
         self,
-        policy: LocalPolicy,
+        trainer: GradientTrainer,
         shape: Shape,
         verify: Callable[[int, str], bool] | None = None,
     ) -> None:
-        self._policy = policy
+        self._trainer = trainer
+        self._sampler = trainer.sampler()
         self._learner = create(SlowConfig(), shape.max_tokens, "benchmark")
         self._shape = shape
         self._verify = verify
         self._prompts = [
-            policy.encode(context, question)
+            self._sampler.encode(context, question)
             for question in shape.questions()
             for context in shape.population()
         ]
-        if not shape.end:
-            policy._stop_ids = frozenset()
         self.number = 0
         self.kept = shape.problems
 
@@ -242,25 +243,23 @@ class Step:
         """Take the step; seconds and what it came to."""
         self.number += 1
         started = time.perf_counter()
+        self._sampler = self._trainer.sampler()
         completions = self.sample()
         sampled = time.perf_counter()
         data = self._data(completions)
-        measures = (
-            self._policy.update(data, self._learner.loss) if data else {"tokens/trained": 0.0}
-        )
-        self._policy.publish()
+        result = self._trainer.step(data, self._learner)
         done = time.perf_counter()
-        tokens = [len(c.token_ids) for some in completions for c in some]
+        tokens = [len(turn.sampled) for some in completions for turn in some]
         return {
             "seconds": done - started,
             "seconds/rollout": sampled - started,
             "seconds/update": done - sampled,
             "completion_tokens": statistics.fmean(tokens),
-            "tokens/trained": measures["tokens/trained"],
+            "tokens/trained": result.measures.get("tokens/trained", 0.0),
             "groups/kept": self.kept,
         }
 
-    def sample(self) -> list[list[Completion]]:
+    def sample(self) -> list[list[Turn]]:
         """Rollouts of every problem: a list per problem."""
         shape = self._shape
         each = shape.group // shape.contexts
@@ -268,13 +267,13 @@ class Step:
             SampleRequest(prompt, tuple(derive_seed(self.number, u, i) for i in range(each)))
             for u, prompt in enumerate(self._prompts)
         ]
-        flat = self._policy.sample(requests)
+        flat = self._sampler.sample(requests)
         return [
             [c for some in flat[n : n + shape.contexts] for c in some]
             for n in range(0, len(flat), shape.contexts)
         ]
 
-    def _data(self, completions: Sequence[Sequence[Completion]]) -> list[Datum]:
+    def _data(self, completions: Sequence[Sequence[Turn]]) -> list[Datum]:
         groups = []
         for number, some in enumerate(completions):
             problem = Problem(str(number), "")
@@ -283,9 +282,9 @@ class Step:
                 for i, c in enumerate(some)
             ]
             rollouts = tuple(
-                Rollout(problem.id, "", completion, Verdict(reward))
+                Rollout(problem, Context(), (completion,), Verdict(reward), self._sampler.version)
                 for completion, reward in zip(some, rewards, strict=True)
             )
             groups.append(Group(problem, rollouts))
         self.kept = sum(map(has_signal, groups))
-        return self._learner.data(groups, (), self._policy)
+        return self._learner.data(groups, (), self._sampler)

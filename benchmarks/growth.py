@@ -18,10 +18,11 @@ from typing import Any
 import against_trl
 from common import (
     MODEL,
+    SLOW,
     Row,
     Shape,
     Step,
-    build_policy,
+    build_backend,
     median,
     peak_memory,
     publish,
@@ -29,6 +30,7 @@ from common import (
     versions,
     write,
 )
+from fastslow.policy.trainer import GradientTrainer
 
 BASE = Shape("", 1, 4, 4, 8, 16)
 DEMONSTRATIONS = {0: 0, 128: 3, 512: 16, 1024: 33, 2048: 67}
@@ -47,7 +49,7 @@ def points() -> list[tuple[str, Shape]]:
 
 
 def measure_ours(shape: Shape, steps: int) -> dict[str, Any]:
-    step = Step(build_policy(shape), shape)
+    step = Step(GradientTrainer(build_backend(shape), SLOW), shape)
     step()
     reset_peak_memory()
     taken = [step() for _ in range(steps)]

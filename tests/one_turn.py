@@ -34,7 +34,7 @@ def one_turn(
 
 def prompt_of(datum: Datum) -> tuple[int, ...]:
     """What is read before the first scored token."""
-    return tuple(datum.tokens[: datum.scored[0]])
+    return tuple(datum.tokens[: datum.sequence.scored[0]])
 
 
 def completion_of(datum: Datum) -> tuple[int, ...]:

@@ -300,7 +300,7 @@ def test_a_folder_that_holds_a_run_is_left_alone(
     fastslow: Command, runs: Path, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = snapshot(runs)
-    monkeypatch.delattr("fastslow.training.build_policy")  # it is told before a model is loaded
+    monkeypatch.delattr("fastslow.build.open_trainer")  # it is told before a model is loaded
     done = fastslow("train", write(log={"folder": str(runs)}, name="fst"))
     assert (done.code, done.out) == (2, "")
     assert f"`fastslow resume {runs / 'fst'}`" in done.err
@@ -363,7 +363,7 @@ def test_an_interrupt_before_a_run_begins_ends_with_130_and_leaves_nothing(
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fastslow.training.build_policy", interrupted)
+    monkeypatch.setattr("fastslow.build.open_trainer", interrupted)
     done = fastslow("train", write())
     assert done.code == 130
     assert done.err.startswith("fastslow: interrupted")

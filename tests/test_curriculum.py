@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from fastslow import config as configuration
+from fastslow.build import build_curriculum, build_stages
 from fastslow.curriculum import Curriculum
 from fastslow.dry_run import describe
 from fastslow.errors import InputError
 from fastslow.tasks import Task
-from fastslow.training import build_curriculum, build_stages
 from fastslow.types import Problem, Split, Verdict
 
 

@@ -17,26 +17,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastslow import config as configuration
+from fastslow.collect import Collector
 from fastslow.config import RunConfig
 from fastslow.curriculum import Curriculum
 from fastslow.data import BatchOrder, ProblemOrder, Shares
 from fastslow.errors import RunError
+from fastslow.evaluation import Evaluator
+from fastslow.fast.base import Evolution, FastPhase
 from fastslow.fast.demonstrations import DemonstrationProposer
-from fastslow.fast.gepa import GepaOptimizer
-from fastslow.fast.protocol import Evolution, FastPhase
-from fastslow.loop import FastSlowLoop, Stage
-from fastslow.policy.protocol import Drift, SampleRequest
+from fastslow.fast.gepa import Gepa
+from fastslow.loop import FastSlowLoop
+from fastslow.policy.base import Drift, OnTurn, SampleRequest, StepResult, ignore
+from fastslow.record import Record
 from fastslow.run.observer import Observer, Phase
 from fastslow.run.state import LoopState
+from fastslow.schedule import Schedule, Stage
 from fastslow.seeding import derive_seed
-from fastslow.session import Session
-from fastslow.slow.anomalies import AnomalyError
-from fastslow.slow.base import Loss
+from fastslow.slow.anomalies import Anomaly
+from fastslow.slow.base import SlowLearner
 from fastslow.slow.registry import create
 from fastslow.tasks.protocol import Task
 from fastslow.types import (
     Candidate,
-    Completion,
     Context,
     Datum,
     Demonstration,
@@ -44,6 +46,8 @@ from fastslow.types import (
     Problem,
     Rollout,
     Split,
+    TokenSequence,
+    Turn,
     Verdict,
 )
 from one_turn import advantage_of, prompt_of
@@ -114,22 +118,61 @@ def sum_of(number: int) -> Problem:
 
 
 class ScriptedPolicy:
-    """A policy whose weights are the number of its updates."""
+    """A trainer whose weights are the number of its updates."""
 
-    window = 1000
-    max_tokens = 10
     logprob = -0.5
 
     def __init__(self, script: Script, skill: Skill) -> None:
         self.version = 0
-        self._script, self._skill = script, skill
-        self._updated = 0
-        self._prompts: dict[int, tuple[Context, str]] = {}
+        self.script, self.skill = script, skill
+        self.prompts: dict[int, tuple[Context, str]] = {}
+
+    def sampler(self) -> ScriptedSampler:
+        return ScriptedSampler(self, self.version)
+
+    def step(self, data: Sequence[Datum], learner: SlowLearner) -> StepResult:
+        if not data:
+            return StepResult()
+        self.script.note("update", list(data))
+        self.version += 1
+        return StepResult({"loss": float(self.version)})
+
+    def answer(self, request: SampleRequest, seed: int, version: int) -> Turn:
+        context, _ = self.prompts[request.prompt_ids[0]]
+        luck = random.Random(seed)
+        solved = luck.random() < self.skill(context, version)
+        tokens = tuple(range(luck.randint(1, 5)))
+        return Turn(
+            read=request.prompt_ids,
+            sampled=tokens,
+            logprobs=(self.logprob,) * len(tokens),
+            text="solved" if solved else "no idea",
+            finished=True,
+        )
+
+    def save(self, folder: Path) -> None:
+        raise AssertionError("the loop leaves saving to its checkpoint")
+
+    load = discard = save
+
+    def close(self) -> None:
+        raise AssertionError("the loop leaves closing to those that opened it")
+
+
+@dataclass(frozen=True)
+class ScriptedSampler:
+    """The policy as it was when it had seen ``version`` updates."""
+
+    policy: ScriptedPolicy
+    version: int
+    window: int = 1000
+    max_tokens: int = 10
+    gives_distributions: bool = True
 
     def encode(self, context: Context, question: str) -> tuple[int, ...]:
         """One token a prompt, by which it is remembered; more than the window where it is long."""
         token = derive_seed(context.digest, question)
-        self._prompts[token] = (context, question)
+        self.policy.prompts[token] = (context, question)
         return (token,) * (self.window if "long" in context.instructions + question else 1)
 
     def count_tokens(self, text: str) -> int:
@@ -141,56 +184,25 @@ class ScriptedPolicy:
         *,
         max_tokens: int | None = None,
         temperature: float | None = None,
-        on_finished: Callable[[int], None] = lambda count: None,
-    ) -> list[list[Completion]]:
-        asked = [(*self._prompts[r.prompt_ids[0]], seed) for r in requests for seed in r.seeds]
-        self._script.note("sample", asked)
-        completions = [
-            [self._answer(request, seed) for seed in request.seeds] for request in requests
+        on_turn: OnTurn = ignore,
+    ) -> list[list[Turn]]:
+        assert self.version == self.policy.version, "weights that are gone"
+        asked = [
+            (*self.policy.prompts[r.prompt_ids[0]], seed) for r in requests for seed in r.seeds
         ]
-        for some in completions:
-            on_finished(len(some))
-        return completions
-
-    def _answer(self, request: SampleRequest, seed: int) -> Completion:
-        context, _ = self._prompts[request.prompt_ids[0]]
-        luck = random.Random(seed)
-        solved = luck.random() < self._skill(context, self.version)
-        tokens = tuple(range(luck.randint(1, 5)))
-        return Completion(
-            prompt_ids=request.prompt_ids,
-            token_ids=tokens,
-            logprobs=(self.logprob,) * len(tokens),
-            text="solved" if solved else "no idea",
-            finished=True,
-            policy_version=self.version,
-        )
+        self.policy.script.note("sample", asked)
+        turns = [[self.policy.answer(r, seed, self.version) for seed in r.seeds] for r in requests]
+        for number, some in enumerate(turns):
+            for seed, turn in enumerate(some):
+                on_turn(number, seed, turn)
+        return turns
 
     def logprobs(self, *_: Any, **__: Any) -> list[list[float]]:
-        raise AssertionError("the loop leaves log-probabilities to the policy's update")
+        raise AssertionError("the loop leaves log-probabilities to the trainer's step")
 
-    def update(
-        self, data: Sequence[Datum], loss: Loss, *, top: int | None = None
-    ) -> Mapping[str, float]:
-        assert data
-        self._script.note("update", list(data))
-        self._updated += 1
-        return {"loss": float(self._updated)}
-
-    def drift(self, completions: Sequence[Completion]) -> list[Drift]:
-        values = [(float(self.version),) * len(c.token_ids) for c in completions]
-        return [
-            Drift(c.logprobs, c.logprobs, v, v) for c, v in zip(completions, values, strict=True)
-        ]
-
-    def publish(self) -> None:
-        self.version = self._updated
-
-    def save(self, folder: Path) -> None:
-        (folder / "version").write_text(str(self._updated))
-
-    def load(self, folder: Path) -> None:
-        self.version = self._updated = int((folder / "version").read_text())
+    def drift(self, sequences: Sequence[TokenSequence]) -> list[Drift]:
+        values = [(float(self.version),) * len(sequence.scored) for sequence in sequences]
+        return [Drift(v, v, v, v) for v in values]
 
 
 class Recorder(Observer):
@@ -207,10 +219,8 @@ class Recorder(Observer):
         phase: Phase,
         step: int,
         cycle: int,
-        problems: Mapping[str, Problem],
         rollouts: Sequence[Rollout],
     ) -> None:
-        assert {rollout.problem_id for rollout in rollouts} <= set(problems)
         self._script.note(f"rollouts {phase}", (step, cycle, list(rollouts)))
 
     def on_evolution(self, step: int, cycle: int, evolution: Evolution) -> None:
@@ -233,7 +243,7 @@ class FixedContexts:
     script: Script
     contexts: Sequence[Context]
 
-    def most_calls(self, anchors: int) -> int:
+    def max_calls(self, anchors: int) -> int:
         return anchors * (len(self.contexts) + 1)
 
     def evolve(self, phase: FastPhase) -> Evolution:
@@ -242,8 +252,8 @@ class FixedContexts:
         candidates = []
         for context in [Context("Tried, and left."), *self.contexts]:
             found = phase.evaluate([(problem, context) for problem in phase.anchors])
-            rollouts |= {(r.problem_id, r.context): r for r in found}
-            scores = {r.problem_id: r.reward for r in found if r.is_graded}
+            rollouts |= {r.key: r for r in found}
+            scores = {r.problem.id: r.reward for r in found if r.is_graded}
             candidates.append(Candidate(context, cycle=phase.cycle, scores=scores))
         return Evolution(
             population=Population(tuple(candidates[1:])),
@@ -262,6 +272,8 @@ class World:
     loop: FastSlowLoop
     script: Script
     policy: ScriptedPolicy
+    listen: Callable[[], None] = lambda: None
+    """Called where the run may be stopped."""
 
     def run(self, state: LoopState | None = None) -> LoopState:
         return self.loop.run(state or LoopState(0, 0, Population((Candidate(SEED_CONTEXT),))))
@@ -270,9 +282,9 @@ class World:
         return [row for row in self.script.all("row") if row["phase"] == phase]
 
 
-def gepa(config: RunConfig) -> GepaOptimizer:
+def gepa(config: RunConfig) -> Gepa:
     show = DemonstrationProposer(max_turns=4, max_tokens=400, probe=2)
-    return GepaOptimizer(config.fast.population, "auto", 6, 3, [show])
+    return Gepa(config.fast.population, "auto", 6, 3, [show])
 
 
 def world(
@@ -339,22 +351,31 @@ def world(
         )
         stages.append(Stage(names, order, start, start := start + steps))
     optimizer: Any = FixedContexts(script, contexts) if contexts else gepa(config)
-    session = Session(
-        config=config,
-        curriculum=curriculum,
-        policy=policy,
-        seed_context=seed_context,
-        observer=Recorder(script),
-        interruption=lambda: None,
+    record = Record(Recorder(script), curriculum)
+    collector = Collector(
+        curriculum.grade, curriculum.task_of, record.progress, lambda: made.listen()
+    )
+    schedule = Schedule(
+        stages,
+        config.fast.every,
+        config.eval.every or config.fast.every,
+        config.log.checkpoint_every,
     )
     loop = FastSlowLoop(
-        session=session,
-        stages=stages,
-        optimizer=optimizer if config.uses_fast else None,
-        learner=create(config.slow, policy.max_tokens, "test") if config.uses_slow else None,
+        config=config,
+        schedule=schedule,
+        curriculum=curriculum,
+        seed_context=seed_context,
+        trainer=policy,
+        fast=optimizer if config.uses_fast else None,
+        slow=create(config.slow, 10, "test") if config.uses_slow else None,
+        collector=collector,
+        evaluate=Evaluator(config, curriculum, seed_context, collector, record),
+        record=record,
         checkpoint=lambda: script.note("checkpoint"),
     )
-    return World(loop, script, policy)
+    made = World(loop, script, policy)
+    return made
 
 
 TWO = (Context("First."), Context("Second."))
@@ -411,7 +432,7 @@ def test_checkpoints_are_saved_when_due_and_always_at_the_end(every: int, saved:
 def test_the_anchors_are_the_problems_of_the_next_t_batches() -> None:
     this = world(steps=5, every=3, contexts=TWO)
     this.run()
-    slow = [{r.problem_id for r in rollouts} for _, _, rollouts in this.script.all("rollouts slow")]
+    slow = [{r.problem.id for r in rollouts} for _, _, rollouts in this.script.all("rollouts slow")]
     phases = this.script.all("evolve")
     assert [len(batch) for batch in slow] == [3] * 5
     assert {p.id for p in phases[0].anchors} == set().union(*slow[:3])
@@ -460,7 +481,7 @@ def test_g_rollouts_of_each_problem_spread_evenly(
     for _, _, rollouts in this.script.all("rollouts slow"):
         by_problem: dict[str, Counter[str]] = {}
         for rollout in rollouts:
-            by_problem.setdefault(rollout.problem_id, Counter())[rollout.context] += 1
+            by_problem.setdefault(rollout.problem.id, Counter())[rollout.context.digest] += 1
         assert len(by_problem) == 3
         for counter in by_problem.values():
             assert set(counter) == {context.digest for context in contexts}
@@ -473,7 +494,7 @@ def test_what_does_not_divide_goes_to_different_contexts_in_turn() -> None:
     this.run()
     extra = Counter[str]()
     for _, _, rollouts in this.script.all("rollouts slow"):
-        for (_, context), count in Counter((r.problem_id, r.context) for r in rollouts).items():
+        for (_, context), count in Counter(r.key for r in rollouts).items():
             assert count in (1, 2)
             extra[context] += count - 1
     assert set(extra.values()) == {4}
@@ -567,14 +588,14 @@ def test_failed_verdicts_are_left_out_and_counted() -> None:
         assert not any(int(datum.source.split()[1][3:]) % 2 for datum in data)
 
 
-def test_a_batch_without_a_verdict_ends_the_run() -> None:
+def test_a_batch_without_a_verdict_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     healthy = True
 
     def moods(problem: Problem) -> bool:
         return not healthy
 
     this = world(tasks=[(Moody(moods), 4)], contexts=TWO, reuse=False)
-    evolve = this.loop.optimizer.evolve
+    evolve = this.loop.fast.evolve
     calls = 0
 
     def break_then_evolve(phase: FastPhase) -> Evolution:
@@ -583,7 +604,7 @@ def test_a_batch_without_a_verdict_ends_the_run() -> None:
         healthy = calls < 2
         return evolve(phase)
 
-    this.loop.optimizer.evolve = break_then_evolve
+    monkeypatch.setattr(this.loop.fast, "evolve", break_then_evolve)
     with pytest.raises(
         RunError, match=r"every verdict of a batch failed, 6 of 6\. The first: task"
     ):
@@ -594,8 +615,8 @@ def test_a_batch_without_a_verdict_ends_the_run() -> None:
 @pytest.mark.parametrize(("truncated", "trained"), [("keep", 4), ("mask", 0), ("zero", 0)])
 def test_completions_that_are_cut_off(truncated: str, trained: int) -> None:
     this = world(contexts=TWO, truncated=truncated)
-    answer = this.policy._answer
-    this.policy._answer = lambda *asked: replace(answer(*asked), finished=False)
+    answer = this.policy.answer
+    this.policy.answer = lambda *asked: replace(answer(*asked), finished=False)
     this.run()
     assert len(this.script.all("update")) == trained
     for row in this.rows("slow"):
@@ -617,11 +638,11 @@ def test_a_batch_without_signal_neither_adds_to_skipped_steps_nor_excuses_them(
         number = next(numbers)
         return 1.0 if number // 12 == 1 else float(number % 2)
 
-    def update(*_: Any, **__: Any) -> Mapping[str, float]:
-        raise AnomalyError("a loss is not finite")
+    def refuse(data: Sequence[Datum], _: SlowLearner) -> StepResult:
+        return StepResult(refused=Anomaly("a loss is not finite") if data else None)
 
     this = world(method="rl", skill=skill, evaluation={"problems": 0})
-    monkeypatch.setattr(this.policy, "update", update)
+    monkeypatch.setattr(this.policy, "step", refuse)
     with pytest.raises(RunError, match=r"^step 4: .* updates of 3 steps in a row"):
         this.run()
     assert [state.skipped for state in this.script.all("state")] == [0, 1, 1, 2]
@@ -653,11 +674,11 @@ def test_a_fast_rollout_fills_one_slot_of_its_problem_and_context() -> None:
     this = world(contexts=TWO, steps=2, evaluation={"problems": 0})
     this.run()
     ((_, _, sampled),) = this.script.all("rollouts fast")
-    fast = {(r.problem_id, r.context): r for r in sampled}
+    fast = {r.key: r for r in sampled}
     for _, _, rollouts in this.script.all("rollouts slow"):
         by_pair: dict[tuple[str, str], list[Rollout]] = {}
         for rollout in rollouts:
-            by_pair.setdefault((rollout.problem_id, rollout.context), []).append(rollout)
+            by_pair.setdefault(rollout.key, []).append(rollout)
         assert len(by_pair) == 3 * 2
         for pair, group in by_pair.items():
             assert [rollout is fast[pair] for rollout in group].count(True) == 1
@@ -702,7 +723,7 @@ def test_rollouts_of_rejected_contexts_and_of_the_pool_are_not_held() -> None:
     ):
         assert state.rollouts
         assert {context for _, context in state.rollouts} <= set(evolution.population.digests)
-        pool = {problem.id for problem in this.loop.stages[0].order.pool}
+        pool = {problem.id for problem in this.loop.schedule.stages[0].order.pool}
         assert not {problem for problem, _ in state.rollouts} & pool
         assert len(evolution.rollouts) > len(state.rollouts)
 
@@ -730,7 +751,7 @@ def test_fast_alone_evolves_on_the_same_anchors_and_never_updates() -> None:
     assert not alone.script.all("update")
     assert not alone.rows("slow")
     assert alone.policy.version == 0
-    assert [state.step for state in alone.script.all("state")] == [0, 2, 4, 5]
+    assert [state.step for state in alone.script.all("state")] == [0, 1, 2, 3, 4, 5]
     assert end.cycle == 3
     assert not end.rollouts
     anchors = [[phase.anchors for phase in this.script.all("evolve")] for this in (alone, both)]
@@ -745,15 +766,15 @@ def test_distilling_samples_without_a_context_and_teaches_with_each_in_turn() ->
     this.run()
     lessons = this.script.all("update")
     assert len(lessons) == 4
-    asked = {prompt: context for prompt, (context, _) in this.policy._prompts.items()}
+    asked = {prompt: context for prompt, (context, _) in this.policy.prompts.items()}
     for some in lessons:
         assert len(some) == 3 * 4
         assert {asked[lesson.tokens[0]] for lesson in some} == {SEED_CONTEXT}
         teachers = [asked[lesson.teacher_prompt[0]] for lesson in some]
         assert [teachers.count(context) for context in TWO] == [6, 6]
         for lesson in some:
-            question = this.policy._prompts[lesson.tokens[0]][1]
-            assert this.policy._prompts[lesson.teacher_prompt[0]][1] == question
+            question = this.policy.prompts[lesson.tokens[0]][1]
+            assert this.policy.prompts[lesson.teacher_prompt[0]][1] == question
         assert sum(sum(x.weights) for x in some) == pytest.approx(1)
     assert {row["rollouts/reused"] for row in this.rows("slow")} == {0}
     assert len(this.rows("fast")) == 2
@@ -764,7 +785,7 @@ def test_a_context_that_the_window_does_not_hold_teaches_nothing(count: int) -> 
     contexts = (Context("A long one."), Context("A short one."))[:count]
     this = world(algorithm="distill", contexts=contexts)
     this.run()
-    asked = {prompt: context for prompt, (context, _) in this.policy._prompts.items()}
+    asked = {prompt: context for prompt, (context, _) in this.policy.prompts.items()}
     teachers = {
         asked[lesson.teacher_prompt[0]]
         for lessons in this.script.all("update")
@@ -797,7 +818,7 @@ def test_stages_come_in_order_and_every_task_met_so_far_is_evaluated() -> None:
     this = world(tasks=[(first, 3), (second, 2), (first, 1)], evaluation={"contexts": ["seed"]})
     this.run()
     slow = [
-        {r.problem_id.startswith("sums1/") for r in rollouts}
+        {r.problem.id.startswith("sums1/") for r in rollouts}
         for _, _, rollouts in this.script.all("rollouts slow")
     ]
     assert slow == [{False}, {False}, {False}, {True}, {True}, {False}]
@@ -820,9 +841,11 @@ def test_every_stage_starts_at_the_beginning_of_its_own_problems() -> None:
     this = world(tasks=[(Sums(), 3), (Sums(offset=100), 3)], contexts=TWO)
     this.run()
     asked = [
-        {r.problem_id for r in rollouts} for _, _, rollouts in this.script.all("rollouts slow")
+        {r.problem.id for r in rollouts} for _, _, rollouts in this.script.all("rollouts slow")
     ]
-    expected = [stage.order.batch(index) for stage in this.loop.stages for index in range(3)]
+    expected = [
+        stage.order.batch(index) for stage in this.loop.schedule.stages for index in range(3)
+    ]
     assert asked == [{problem.id for problem in batch} for batch in expected]
 
 
@@ -838,7 +861,7 @@ def test_every_task_has_the_context_of_its_own_when_the_run_has_moved_on() -> No
     assert between != end.population.best.context
     rows = [row for row in this.rows("eval") if row["step"]]
     asked = [
-        {r.context for r in rollouts}
+        {r.context.digest for r in rollouts}
         for step, _, rollouts in this.script.all("rollouts eval")
         if step
     ]
@@ -865,17 +888,17 @@ def test_tasks_of_a_stage_share_its_batches_and_its_contexts() -> None:
     )
     this.run()
     rollouts = [r for _, _, some in this.script.all("rollouts slow") for r in some]
-    told = {r.verdict.feedback.split()[0]: r.problem_id.split("/")[0] for r in rollouts}
+    told = {r.verdict.feedback.split()[0]: r.problem.id.split("/")[0] for r in rollouts}
     assert told == {"expected": "sums0", "squared": "sums1"}
-    batches = [{r.problem_id for r in some} for _, _, some in this.script.all("rollouts slow")]
+    batches = [{r.problem.id for r in some} for _, _, some in this.script.all("rollouts slow")]
     assert [sum(name.startswith("sums1/") for name in batch) for batch in batches] == [1] * 4 + [
         3
     ] * 2
     anchors = this.script.all("evolution")[0].population.candidates[0].scores
     assert {name.split("/")[0] for name in anchors} == {"sums0", "sums1"}
     for row, (_, _, some) in zip(this.rows("slow"), this.script.all("rollouts slow"), strict=True):
-        for task in {r.problem_id.split("/")[0] for r in some}:
-            own = [r.reward for r in some if r.problem_id.startswith(task)]
+        for task in {r.problem.id.split("/")[0] for r in some}:
+            own = [r.reward for r in some if r.problem.id.startswith(task)]
             assert row[f"reward/mean/{task}"] == pytest.approx(sum(own) / len(own))
     assert [row["task"] for row in this.rows("eval")[-2:]] == ["sums0", "sums1"]
     shown = {
@@ -914,7 +937,7 @@ def test_an_evaluation_asks_the_first_problems_under_each_kind_of_context() -> N
         "population": (0.5, 10, "validation"),
     }
     assert [row["context"] for row in this.rows("eval") if row["step"] == 0] == ["seed"]
-    asked = {r.problem_id for _, _, rollouts in this.script.all("rollouts eval") for r in rollouts}
+    asked = {r.problem.id for _, _, rollouts in this.script.all("rollouts eval") for r in rollouts}
     assert asked == {f"sum{1000 + n}" for n in range(5)}
 
 
@@ -993,13 +1016,13 @@ def test_the_numbers_of_a_row_are_those_of_its_rollouts() -> None:
         assert (row["step"], row["cycle"]) == (step, cycle)
         assert row["reward/mean"] == pytest.approx(mean)
         assert row["reward/std"] == pytest.approx((mean * (1 - mean)) ** 0.5)
-        assert row["tokens/sampled"] == sum(len(r.completion.token_ids) for r in fresh)
+        assert row["tokens/sampled"] == sum(len(r.sampled) for r in fresh)
         assert row["rollouts/reused"] == 12 - len(fresh)
     for row, (_, _, rollouts) in zip(
         this.rows("fast"), this.script.all("rollouts fast"), strict=True
     ):
         assert row["metric_calls"] == len(rollouts)
-        assert row["tokens/sampled"] == sum(len(r.completion.token_ids) for r in rollouts)
+        assert row["tokens/sampled"] == sum(len(r.sampled) for r in rollouts)
 
 
 def test_progress_counts_up_to_what_is_sampled() -> None:
@@ -1066,16 +1089,10 @@ def test_no_context_ever_shows_the_problem_it_is_asked_under(
     for call in this.script.all("sample"):
         for context, question, _ in call:
             assert not context.shows(Problem("asked", question))
-    ids = {problem.id: problem for problem in [*problems, *task._validation]}
-    contexts = {seed_context.digest: seed_context} | {
-        candidate.context.digest: candidate.context
-        for evolution in this.script.all("evolution")
-        for candidate in evolution.candidates
-    }
     for name, details in this.script.events:
         if name.startswith("rollouts"):
             for rollout in details[2]:
-                assert not contexts[rollout.context].shows(ids[rollout.problem_id])
+                assert not rollout.context.shows(rollout.problem)
 
 
 def test_a_problem_that_every_context_shows_is_passed_over() -> None:
@@ -1086,7 +1103,7 @@ def test_a_problem_that_every_context_shows_is_passed_over() -> None:
     for row in this.rows("slow"):
         assert row["groups/kept"] + row["groups/dropped"] == 6
     for _, _, rollouts in this.script.all("rollouts slow"):
-        assert {r.problem_id for r in rollouts} == {p.id for p in problems[1:]}
+        assert {r.problem.id for r in rollouts} == {p.id for p in problems[1:]}
 
 
 def test_a_problem_beyond_the_window_alone_is_left_out() -> None:
@@ -1102,7 +1119,7 @@ def test_a_problem_beyond_the_window_alone_is_left_out() -> None:
         assert all(any(datum.mask) for datum in data)
     for _, _, rollouts in this.script.all("rollouts slow"):
         silent = [r for r in rollouts if not r.is_sampled]
-        assert {r.problem_id for r in silent} == {"long"}, "told of, with the reason"
+        assert {r.problem.id for r in silent} == {"long"}, "told of, with the reason"
         assert all("window" in r.verdict.feedback for r in silent)
 
 
@@ -1116,7 +1133,7 @@ def test_a_batch_of_which_nothing_can_be_asked_measures_nothing() -> None:
     problem = sum_of(0)
     telling = Context("Telling.", (Demonstration(problem.question, "1"),))
     this = world(tasks=[(Sums([problem]), 2)], pool=0, problems=1, contexts=TWO)
-    this.loop.optimizer.contexts = [telling]  # type: ignore[union-attr]
+    this.loop.fast.contexts = [telling]  # type: ignore[union-attr]
     end = this.run(LoopState(0, 0, Population((Candidate(telling),))))
     assert end.step == 2
     assert not this.rows("fast")
@@ -1139,7 +1156,7 @@ def test_once_it_is_asked_to_stop_nothing_more_is_sampled() -> None:
     def stop() -> None:
         raise StoppedError
 
-    this.loop.session.interruption = stop
+    this.listen = stop
     with pytest.raises(StoppedError):
         this.run()
     assert not this.script.all("sample")
@@ -1175,7 +1192,7 @@ def test_a_run_stopped_anywhere_goes_on_as_if_it_had_not_been() -> None:
             if next(places) == moment:
                 raise StoppedError
 
-        stopped.loop.session.interruption = listen
+        stopped.listen = listen
         state = LoopState(0, 0, Population((Candidate(SEED_CONTEXT),)))
         try:
             stopped.loop.run(state)
@@ -1186,7 +1203,7 @@ def test_a_run_stopped_anywhere_goes_on_as_if_it_had_not_been() -> None:
         kept = told(stopped.script)
         last = max(i for i, (name, _) in enumerate(kept) if name == "state")
         goes_on = continual()
-        goes_on.policy.version = goes_on.policy._updated = stopped.policy._updated
+        goes_on.policy.version = stopped.policy.version
         assert goes_on.run(kept[last][1]) == end
         assert kept[:last] + told(goes_on.script) == told(undisturbed.script)
     assert moment > 100

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from fastslow.build import open_trainer
 from fastslow.config import parse
 from fastslow.errors import InputError
 from fastslow.models import HUB_FILES
-from fastslow.training import build_policy
 from tiny_run import tiny_config
 
 OWN = """
@@ -52,10 +52,10 @@ def own_model(tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_code_of_a_model_is_not_run_unless_asked_for(own_model: Path, tmp_path: Path) -> None:
     config = tiny_config(own_model, "own", tmp_path)
     with pytest.raises(InputError, match=r"policy.trust_remote_code = true"):
-        build_policy(parse(config), trainable=False)
+        open_trainer(parse(config), trainable=False)
     assert not (tmp_path / "ran").exists()
 
-    policy = build_policy(parse(config, ["policy.trust_remote_code=true"]), trainable=False)
+    policy = open_trainer(parse(config, ["policy.trust_remote_code=true"]), trainable=False)
     assert policy.window == 2048
     assert (tmp_path / "ran").exists()
 

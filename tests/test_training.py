@@ -66,7 +66,6 @@ def test_a_run_folder_holds_what_it_should(fst: RunResult) -> None:
                 "inputs.json",
                 "state.json",
                 "policy.json",
-                "optimiser.json",
                 "optimiser.safetensors",
                 "model/chat_template.jinja",
                 "model/config.json",

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastslow.testing import rollout, turn
 from fastslow.types import (
     Candidate,
-    Completion,
     Context,
     Demonstration,
     Failure,
@@ -20,7 +20,6 @@ from fastslow.types import (
     Group,
     Population,
     Problem,
-    Rollout,
     Verdict,
     normalise_question,
 )
@@ -133,7 +132,7 @@ def test_a_failure_is_no_score() -> None:
     assert not failed.is_graded
     assert rollout("a").is_graded
     for read in (lambda: failed.reward, lambda: failed.feedback):
-        with pytest.raises(ValueError, match="problem a under context digest was not graded"):
+        with pytest.raises(ValueError, match="problem a under context c was not graded"):
             read()
     with pytest.raises(ValueError, match="holds graded rollouts only"):
         Group(Problem("a", "?"), (rollout("a"), failed))
@@ -161,12 +160,27 @@ def test_the_mean_of_a_candidate() -> None:
     assert Candidate(Context()).mean is None
 
 
-def rollout(problem: str, score: float = 0.0) -> Rollout:
-    return Rollout(problem, "digest", Completion((1,), (2,), (-1.0,), "", True, 0), Verdict(score))
+def test_a_rollout_of_several_turns() -> None:
+    first = turn("look up", read=(1, 2), sampled=(3, 4), logprobs=(-0.1, -0.2))
+    second = turn("42", read=(5,), sampled=(6,), logprobs=(-0.3,), finished=False)
+    whole = rollout(Problem("a", "?"), "c", 0.5, first, second, version=3)
+    assert whole.prompt == (1, 2)
+    assert whole.sampled == (3, 4, 6)
+    assert whole.logprobs == (-0.1, -0.2, -0.3)
+    assert whole.sequence == ([1, 2, 3, 4, 5, 6], [2, 3, 5])
+    assert whole.sequence.targets == [3, 4, 6]
+    assert whole.text == "look up\n42"
+    assert not whole.finished
+    assert whole.key == ("a", "c")
+    assert whole.label == "problem a under context c"
+    assert whole.is_sampled
 
 
 def test_a_group_holds_one_problem() -> None:
     problem = Problem("a", "?")
-    assert Group(problem, (rollout("a", 1.0), rollout("a", 0.5))).rewards == (1.0, 0.5)
+    assert Group(problem, (rollout(problem, "c", 1.0), rollout(problem, "c", 0.5))).rewards == (
+        1.0,
+        0.5,
+    )
     with pytest.raises(ValueError, match=r"a group holds one problem, 'a'; found \{'b'\}"):
         Group(problem, (rollout("a"), rollout("b")))

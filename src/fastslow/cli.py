@@ -235,6 +235,22 @@ def tasks() -> None:
     require_output()
 
 
+@app.command(short_help="List the keys of a configuration, with their meaning.")
+def keys(
+    prefix: Annotated[str, typer.Argument(help="Only keys at or below it: slow.dapo.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON for each key.")] = False,
+) -> None:
+    """List the keys of a configuration: what each takes, its default and what it means.
+
+    The own keys of a task stand in [task], and are listed below its name: task.jsonl.path."""
+    from fastslow.keys import keys as known
+    from fastslow.keys import lines
+
+    for line in lines(known(prefix), as_json=as_json):
+        print(line)
+    require_output()
+
+
 @app.command(short_help="Train the embedded model by RL and by FST, and compare.")
 def demo(
     folder: Annotated[Path, typer.Option(help="Where the runs go.")] = Path("runs"),

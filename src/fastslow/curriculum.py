@@ -28,6 +28,8 @@ class Curriculum:
         self._ids = {name: Ids(name, repeats=False) for name in tasks}
         self._problems: dict[tuple[str, Split], tuple[Problem, ...]] = {}
         self._origins: dict[str, tuple[str, Problem]] = {}
+        self.known: dict[str, Problem] = {}
+        """Every problem that was given so far, by its id."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -47,7 +49,9 @@ class Curriculum:
         if (name, split) not in self._problems:
             own = problems_of(name, split, self._tasks[name].problems(split))
             self._ids[name].add(split, own)
-            self._problems[name, split] = tuple(self._adopt(name, problem) for problem in own)
+            adopted = tuple(self._adopt(name, problem) for problem in own)
+            self._problems[name, split] = adopted
+            self.known |= {problem.id: problem for problem in adopted}
         return self._problems[name, split]
 
     @contextmanager

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastslow import config as configuration
-from fastslow.config import RunConfig, StageConfig
+from fastslow.build import build_curriculum, build_stages
+from fastslow.config import FastConfig, RunConfig, StageConfig
 from fastslow.curriculum import Curriculum
 from fastslow.errors import InputError
-from fastslow.loop import Stage
 from fastslow.models import resolve
 from fastslow.run.folder import folder_of
 from fastslow.run.toml import to_toml
-from fastslow.training import build_curriculum, build_learner, build_stages
+from fastslow.schedule import Stage
+from fastslow.slow import registry as slow_registry
 from fastslow.types import SPLITS, Split
 
 
@@ -36,7 +37,7 @@ def describe(path: Path, overrides: Sequence[str]) -> str:
             f"# stage:  steps {stage.start + 1}-{stage.stop} on {_mix(stage, of)}; "
             f"{len(stage.order.pool)} of train set aside for demonstrations"
         )
-    build_learner(config, str(path))
+    slow_registry.create(config.slow, config.policy.max_tokens, str(path))
     lines.append(f"# method: {_method(config)}")
     return "\n".join([*lines, "", to_toml(config)])
 
@@ -62,13 +63,15 @@ def _count(curriculum: Curriculum, task: str, split: Split) -> int:
         return 0
 
 
+def _searched(fast: FastConfig) -> str:
+    over = f" over {', '.join(fast.components)}" if fast.algorithm == "gepa" else ""
+    return f"{fast.algorithm}{over}"
+
+
 def _method(config: RunConfig) -> str:
     slow, fast = config.slow, config.fast
     trained = "LoRA" if slow.lora else "all weights"
     updates = f"{slow.algorithm} on {trained}, {slow.problems} problems x {slow.group} rollouts"
-    contexts = (
-        f"{fast.algorithm} over {', '.join(fast.components)}: {fast.population} contexts, "
-        f"evolved every {fast.every} steps"
-    )
+    contexts = f"{_searched(fast)}: {fast.population} contexts, evolved every {fast.every} steps"
     parts = [*([contexts] if config.uses_fast else []), *([updates] if config.uses_slow else [])]
     return f"{config.method}: {'; '.join(parts)}"

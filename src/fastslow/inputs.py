@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from fastslow.config import RunConfig, TaskConfig, parse_value, split_override
@@ -22,7 +23,8 @@ from fastslow.tasks.sources import data_files
 from fastslow.types import Problem, Split
 
 MODEL = "model"
-TEACHER = "teacher"
+ASKED = "slow."
+"""Begins the keys of models that a slow learner asks, such as ``slow.opd.teacher``."""
 
 
 @dataclass(frozen=True)
@@ -139,19 +141,31 @@ def locate(
     return located, left
 
 
-def take(located: Located, curriculum: Curriculum | None) -> dict[str, Input]:
+def take(
+    located: Located,
+    curriculum: Curriculum | None,
+    models: Mapping[str, str] = MappingProxyType({}),
+    files: Mapping[str, Path] = MappingProxyType({}),
+) -> dict[str, Input]:
     """Every input of a run, by the key that names it.
 
     Weights and data files are read whole: a second for one to two gigabytes.
 
     Args:
         curriculum: of ``located.tasks``; None: only the model is taken.
+        models: further models by key: those that the slow learner asks.
+        files: further files by key: those that the fast learner reads.
 
     Raises:
         InputError: a file cannot be read.
     """
     try:
         found = dict(_of_model(located, MODEL, located.model))
+        for key, model in models.items():
+            found |= _of_model(located, key, model)
+        for key, file in files.items():
+            place = Path(os.path.abspath(_file(key, str(file))))
+            found[key] = Input(digest=digest_of(place), what=str(place), path=str(place))
         if curriculum is not None:
             for name, key in located.task_keys.items():
                 found |= _of_task(located, key)
@@ -168,18 +182,6 @@ def problems_digest(problems: Sequence[Problem]) -> str:
         parts = (problem.id, problem.question, _described(problem.reference))
         digest.update(repr(parts).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
-
-
-def take_teacher(located: Located) -> dict[str, Input]:
-    """The model that the slow learner asks, if it asks one. Raises: as ``take``."""
-    slow = located.config.slow
-    name = slow.tables.get(slow.algorithm, {}).get("teacher")
-    if not located.config.uses_slow or not isinstance(name, str):
-        return {}
-    try:
-        return dict(_of_model(located, TEACHER, name))
-    except OSError as error:
-        raise InputError(f"{located.source}: {error.filename}: {error.strerror}") from None
 
 
 def _of_model(located: Located, key: str, model: str) -> Iterator[tuple[str, Input]]:

@@ -1,32 +1,22 @@
-"""From a configuration to a finished run: puts the parts together and starts the loop."""
+"""Train, go on, evaluate: what the commands of the same names do."""
 
 from __future__ import annotations
 
 import datetime
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fastslow import config as configuration
-from fastslow import evaluation
+from fastslow.build import Build, build_curriculum
 from fastslow.config import EvalConfig, RunConfig, TaskConfig
-from fastslow.curriculum import Curriculum
-from fastslow.data import BatchOrder, ProblemOrder, Shares
 from fastslow.errors import InputError
-from fastslow.fast import factory
 from fastslow.fast.llm import Ask as AskReflector
-from fastslow.fast.llm import Reflector, make_reflector
-from fastslow.fast.proposer import ProposalError
-from fastslow.fast.protocol import ContextOptimizer
-from fastslow.inputs import MODEL, TEACHER, Located, locate, take, take_teacher
+from fastslow.inputs import ASKED, MODEL, Located, locate, take
 from fastslow.interruption import InterruptedRunError, Interruption
-from fastslow.loop import FastSlowLoop, Stage
 from fastslow.places import given, working_folder, working_in
-from fastslow.policy.protocol import Policy, SampleRequest
 from fastslow.run import checkpoint as checkpoints
 from fastslow.run import inside
 from fastslow.run.changes import refuse_changes
@@ -40,21 +30,14 @@ from fastslow.run.folder import (
     folder_of,
     refuse_used,
 )
-from fastslow.run.inputs import Inputs, read_inputs
+from fastslow.run.inputs import Input, Inputs, read_inputs
 from fastslow.run.jsonl import read_lines
 from fastslow.run.observer import Observer
 from fastslow.run.observers import Fanout
 from fastslow.run.state import LoopState
 from fastslow.run.stored import MetricsRow
-from fastslow.seeding import derive_seed
-from fastslow.session import Session
-from fastslow.slow import registry as slow_registry
-from fastslow.slow.base import SlowLearner
-from fastslow.slow.opd import check_teacher
-from fastslow.tasks import registry
-from fastslow.tasks.beside import refuse_namesakes
 from fastslow.trust import remember, require_trust
-from fastslow.types import Candidate, Context, Demonstration, Population
+from fastslow.types import Context, Population
 
 
 @dataclass(frozen=True)
@@ -107,29 +90,13 @@ def train(
     here, path = working_folder(), folder_of(config, source)
     refuse_used(path)  # told now, not after the data were read and the model was loaded
     remember(config)
-    curriculum = build_curriculum(config, source)
-    stages = build_stages(config, curriculum, source)
-    learner = build_learner(config, source)
     date = datetime.date.today()
-    located = Located(config, source)
-    found = take(located, curriculum) | take_teacher(located)
+    build = Build(Located(config, source), date, reflect=reflect)
+    found = _inputs(build)
     inputs = Inputs(folder=str(here), date=date, found=found)
-    policy = build_policy(config, trainable=config.uses_slow, date=date)
-    give_teacher(learner, config, policy, date)
-    reflector = _reflector(config, policy, reflect)
+    _open(build)
     with RunFolder.create(path, config, inputs) as folder:
-        optimizer = _optimizer(config, reflector, folder)
-        return _run(
-            config,
-            curriculum,
-            stages,
-            policy,
-            optimizer,
-            learner,
-            folder,
-            _beginning(folder),
-            console,
-        )
+        return _run(build, folder, _beginning(build, folder), console)
 
 
 def resume(
@@ -181,21 +148,17 @@ def resume(
         if is_own:
             remember(config)  # with what the overrides name
         located = replace(located, config=config)
-        curriculum = build_curriculum(config, source, located.tasks)
-        stages = build_stages(config, curriculum, source)
-        learner = build_learner(config, source)
-        found = take(located, curriculum) | take_teacher(located)
+        build = Build(located, folder.inputs.date, reflect=reflect)
+        found = _inputs(build)
         folder.take_up(saved, found, located.moved, accept_changes=accept_changes)
-        policy = build_policy(
-            config, trainable=config.uses_slow, model=located.model, date=folder.inputs.date
-        )
-        give_teacher(learner, config, policy, folder.inputs.date)
-        optimizer = _optimizer(config, _reflector(config, policy, reflect), folder)
+        _open(build)
         folder.rewind(saved)
-        if saved is not None:
-            policy.load(saved.path)
-        state = saved.state if saved is not None else _beginning(folder)
-        return _run(config, curriculum, stages, policy, optimizer, learner, folder, state, console)
+        if saved is None:
+            state = _beginning(build, folder)
+        else:
+            build.trainer.load(saved.path)
+            state = saved.state_with(build.curriculum.known)
+        return _run(build, folder, state, console)
 
 
 def evaluate(
@@ -243,28 +206,30 @@ def evaluate(
         located, others = locate(trained, source, inputs, overrides, here)
         config = configuration.load(path / CONFIG, others)
         refuse_changes(trained, config, source)
-        curriculum = other or build_curriculum(config, source, located.tasks)
-        found = take(located, None if other else curriculum)
+        config = config.model_copy(update={"eval": settings})
         before = read_inputs(saved.path)
+        build = Build(
+            replace(located, config=config),
+            before.date or inputs.date,
+            trainable=False,
+            other=other,
+        )
+        curriculum = build.curriculum
+        found = take(located, None if other else curriculum)
         looked_at = {
             key: was
             for key, was in before.found.items()
-            if key.partition("/")[0] == MODEL or not (other or key.startswith(TEACHER))
+            if key.partition("/")[0] == MODEL or not (other or key.startswith(ASKED))
         }
         before = before.model_copy(update={"found": looked_at})
         differing_inputs(before, found, str(path), accept=accept_changes)
-        config = config.model_copy(update={"eval": settings})
-        policy = build_policy(
-            config, trainable=False, model=located.model, date=before.date or inputs.date
-        )
         if not base:
-            policy.load(saved.path)
-        with Interruption() as interruption, curriculum.isolated():
-            seed_context = seed_population(config).best.context
-            session = Session(
-                config, curriculum, policy, seed_context, observer, interruption.check
-            )
-            evaluation.evaluate(session, saved.state, curriculum.names)
+            build.trainer.load(saved.path)
+        with (
+            Interruption() as interruption,
+            build.evaluator(observer, interruption.check) as evaluate,
+        ):
+            evaluate(build.trainer.sampler(), saved.state, curriculum.names)
 
 
 def _checkpoint(path: Path, step: int | None) -> Checkpoint:
@@ -281,141 +246,6 @@ def _checkpoint(path: Path, step: int | None) -> Checkpoint:
     return latest
 
 
-def seed_population(config: RunConfig) -> Population:
-    """Phi_0: the one seed context, not K copies of it (paper, Algorithm)."""
-    turns = tuple(Demonstration(d.question, d.answer) for d in config.context.demonstrations)
-    return Population((Candidate(Context(config.context.instructions, turns)),))
-
-
-def build_curriculum(
-    config: RunConfig, source: str = "config", tasks: Mapping[str, TaskConfig] | None = None
-) -> Curriculum:
-    """Every task of the run, or others by the names they are to have. Raises: InputError."""
-    named = config.tasks if tasks is None else tasks
-    refuse_namesakes(
-        Path(file).expanduser().resolve()
-        for file in {task.name.rpartition(":")[0]: None for task in named.values()}
-        if file.endswith(".py")
-    )
-    return Curriculum(
-        {name: registry.create(task, config.seed, source) for name, task in named.items()}
-    )
-
-
-def build_stages(config: RunConfig, curriculum: Curriculum, source: str = "config") -> list[Stage]:
-    """Every stage with the order of its problems.
-
-    Raises:
-        InputError: a task has no problems to train on or evaluate, or too few of them.
-    """
-    stages: list[Stage] = []
-    start = 0
-    for number, stage in enumerate(config.all_stages):
-        try:
-            tasks = tuple(config.task_name(share.task) for share in stage.shares)
-            if config.eval.problems:
-                for task in tasks:
-                    curriculum.problems(task, config.eval.split)  # says now if there are none
-            order = _order(config, curriculum, number, tasks)
-        except InputError as error:
-            raise InputError(f"{source}: {error}") from None
-        stages.append(Stage(tasks, order, start, start + stage.steps))
-        start += stage.steps
-    return stages
-
-
-def _order(
-    config: RunConfig, curriculum: Curriculum, number: int, tasks: Sequence[str]
-) -> BatchOrder:
-    """The batches of stage ``number``, and of each task its part of the pool."""
-    weights = [share.weight for share in config.all_stages[number].shares]
-    shares = Shares(weights, config.slow.problems)
-    pool = config.fast.pool if config.reserves_pool else 0
-    return BatchOrder(
-        [
-            ProblemOrder(
-                curriculum.problems(name, "train"),
-                partial(shares.size, task),
-                shares.most(task),
-                math.ceil(pool * shares.fractions[task]),
-                seed_population(config).best.context,
-                # A task that is mixed with others is not shuffled as they are.
-                derive_seed(config.seed, "order", number, *([name] if len(tasks) > 1 else [])),
-                name,
-            )
-            for task, name in enumerate(tasks)
-        ]
-    )
-
-
-def build_learner(config: RunConfig, source: str) -> SlowLearner | None:
-    """The slow learner of a run, if its weights learn. Raises: InputError."""
-    learner = slow_registry.create(config.slow, config.policy.max_tokens, source)
-    return learner if config.uses_slow else None
-
-
-def give_teacher(
-    learner: SlowLearner | None, config: RunConfig, policy: Policy, date: datetime.date | None
-) -> None:
-    """Open the model that a learner asks, if it asks one. Raises: InputError."""
-    if learner is None or learner.teacher_model is None:
-        return
-    named = config.model_copy(update={"model": learner.teacher_model})
-    learner.teacher = build_policy(named, trainable=False, date=date)
-    check_teacher(learner.teacher, policy)
-
-
-def build_policy(
-    config: RunConfig,
-    *,
-    trainable: bool,
-    model: str | None = None,
-    date: datetime.date | None = None,
-) -> Policy:
-    """The policy of ``[policy]``.
-
-    Args:
-        config: of the run.
-        trainable: whether it learns.
-        model: whose weights it begins with; None: ``config.model``.
-        date: the day that the run began, which the chat template is told; None: today.
-
-    Raises:
-        InputError: the device is not there, or the model cannot be used.
-    """
-    from fastslow.models import load_model
-    from fastslow.policy.local import LocalPolicy, choose_device
-
-    device = choose_device(config.policy.device)
-    weights, tokenizer = load_model(
-        model or config.model, device=device, trust_remote_code=config.policy.trust_remote_code
-    )
-    return LocalPolicy(
-        weights,
-        tokenizer,
-        config.policy,
-        config.slow,
-        trainable=trainable,
-        keep_base=config.eval.drift,
-        seed=config.seed,
-        date=date,
-        contexts=_first_contexts(config),
-    )
-
-
-def _first_contexts(config: RunConfig) -> list[Context]:
-    """The contexts that the policy reads before any has evolved."""
-    asked_to_reflect = [Context()] if _reflects(config) and _is_policy(config) else []
-    return [seed_population(config).best.context, *asked_to_reflect]
-
-
-def _beginning(folder: RunFolder) -> LoopState:
-    """The state that a run begins in, its seed population written down."""
-    population = seed_population(folder.config)
-    folder.record_seed(population)
-    return LoopState(step=0, cycle=0, population=population)
-
-
 def _as_config(
     config: RunConfig | Mapping[str, Any] | Path | str, overrides: Iterable[str]
 ) -> RunConfig:
@@ -430,91 +260,44 @@ def _as_config(
     return parsed
 
 
-def _run(
-    config: RunConfig,
-    curriculum: Curriculum,
-    stages: list[Stage],
-    policy: Policy,
-    optimizer: ContextOptimizer | None,
-    learner: SlowLearner | None,
-    folder: RunFolder,
-    state: LoopState,
-    console: bool,
-) -> RunResult:
+def _inputs(build: Build) -> dict[str, Input]:
+    """Every input of a run, after the schedule and the learners have found it right. Raises:
+    InputError."""
+    build.check()
+    models = build.slow.models if build.slow is not None else {}
+    return take(build.located, build.curriculum, models, build.files)
+
+
+def _open(build: Build) -> None:
+    """Load the models, and find the fast learner right. Raises: InputError."""
+    _ = build.trainer, build.fast
+
+
+def _beginning(build: Build, folder: RunFolder) -> LoopState:
+    """The state that a run begins in, its seed population written down."""
+    folder.record_seed(build.seed_population)
+    return LoopState(step=0, cycle=0, population=build.seed_population)
+
+
+def _run(build: Build, folder: RunFolder, state: LoopState, console: bool) -> RunResult:
     observers: list[Observer] = [folder]
+    build.remembering = folder.remembering
+    folder.discard = build.trainer.discard
+
+    def save() -> None:
+        folder.save_checkpoint(build.trainer.save)
+
     with ExitStack() as stack:
+        stack.callback(build.trainer.close)
         if console:
-            observers.append(stack.enter_context(Console(config)))
+            observers.append(stack.enter_context(Console(build.config)))
         interruption = stack.enter_context(Interruption())
-        stack.enter_context(curriculum.isolated())
-        session = Session(
-            config,
-            curriculum,
-            policy,
-            seed_population(config).best.context,
-            Fanout(*observers),
-            interruption.check,
-        )
-        loop = FastSlowLoop(session, stages, optimizer, learner, lambda: _save(folder, policy))
+        loop = stack.enter_context(build.loop(Fanout(*observers), interruption.check, save))
         try:
             state = loop.run(state)
         except InterruptedRunError as stop:
-            _save(folder, policy)
+            save()
             raise InterruptedRunError(
                 f"{stop}: the run is saved; `fastslow resume {folder.path}` goes on from there"
             ) from None
     return RunResult(folder.path, state.population, state.own)
-
-
-def _save(folder: RunFolder, policy: Policy) -> None:
-    folder.save_checkpoint(policy.save)
-
-
-def _reflector(config: RunConfig, policy: Policy, reflect: AskReflector | None) -> Reflector | None:
-    """The reflection model, of a run that needs one. Raises: InputError."""
-    if not _reflects(config):
-        return None
-    return make_reflector(config.fast.reflection, _reflection_by(policy, config), reflect)
-
-
-def _optimizer(
-    config: RunConfig, reflector: Reflector | None, folder: RunFolder
-) -> ContextOptimizer | None:
-    if not config.uses_fast:
-        return None
-    if reflector is not None and not _is_policy(config):  # whose answers follow from the seed
-        reflector = replace(reflector, ask=folder.remembering(reflector.ask))
-    return factory.build(config.fast, reflector)
-
-
-def _reflects(config: RunConfig) -> bool:
-    return config.uses_fast and "instructions" in config.fast.components
-
-
-def _is_policy(config: RunConfig) -> bool:
-    """Whether the policy itself is the reflection model."""
-    return config.fast.reflection.model == "policy" and config.fast.reflection.url is None
-
-
-def _reflection_by(policy: Policy, config: RunConfig) -> Callable[[str], str]:
-    """Lets the policy itself answer reflection prompts; its answers depend on the prompt alone."""
-    settings = config.fast.reflection
-
-    def ask(prompt: str) -> str:
-        prompt_ids = policy.encode(Context(), prompt)
-        if len(prompt_ids) + settings.max_tokens > policy.window:
-            raise ProposalError(
-                f"the policy's window of {policy.window} tokens does not hold a reflection prompt "
-                f"of {len(prompt_ids)} and fast.reflection.max_tokens, {settings.max_tokens}: "
-                "lower that or fast.minibatch"
-            )
-        request = SampleRequest(prompt_ids, (derive_seed(config.seed, "reflect", prompt),))
-        temperature = 1.0 if settings.temperature == "default" else settings.temperature
-        ((completion,),) = policy.sample(
-            [request],
-            max_tokens=settings.max_tokens,
-            temperature=max(temperature, 0.01),  # 0, greedy, as nearly as sampling can
-        )
-        return completion.text
-
-    return ask

@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -127,10 +127,13 @@ class Failure:
     Attributes:
         reason: what it did instead, on a line.
         trace: its traceback, "" where there is none.
+        stopped: whether it was stopped at its limit of time or memory. A completion can bring that
+            about, so where the verifier works otherwise this is the completion's fault.
     """
 
     reason: str
     trace: str = ""
+    stopped: bool = False
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,10 @@ class Context:
             d.problem_id == problem.id or normalise_question(d.question) == question
             for d in self.demonstrations
         )
+
+
+Pair = tuple[Problem, Context]
+"""A problem, and a context to ask it under."""
 
 
 @dataclass(frozen=True)
@@ -246,37 +253,108 @@ class Population:
         return self.candidates[0]
 
 
-@dataclass(frozen=True)
-class Completion:
-    """What the policy sampled for one prompt, before anybody graded it.
+class TokenSequence(NamedTuple):
+    """Token ids, some of which are scored: those that the policy sampled, in one turn or several.
 
     Attributes:
-        prompt_ids: token ids of the rendered context and question.
-        token_ids: sampled token ids, with the end token if one was sampled.
-        logprobs: log pi_behaviour of each sampled token, in nats, same length as ``token_ids``;
-            of the distribution that was sampled from (the temperature is applied).
-        text: the decoded completion, without special tokens.
-        finished: whether the model ended it, as opposed to the token limit.
-        policy_version: number of updates the policy had seen.
+        tokens: all of them, up to the last one that is scored or further.
+        scored: positions of the scored tokens, ascending. There is at least one, and none is 0:
+            nothing predicts the first token.
     """
 
-    prompt_ids: tuple[int, ...]
-    token_ids: tuple[int, ...]
+    tokens: Sequence[int]
+    scored: Sequence[int]
+
+    @classmethod
+    def of(cls, prompt: Sequence[int], completion: Sequence[int]) -> TokenSequence:
+        """A prompt and its completion, all of which is scored; neither is empty."""
+        end = len(prompt) + len(completion)
+        return cls([*prompt, *completion], range(len(prompt), end))
+
+    @property
+    def targets(self) -> list[int]:
+        """The scored tokens."""
+        return [self.tokens[position] for position in self.scored]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A stretch of a rollout: tokens that the policy read, and the tokens that it then sampled.
+
+    Attributes:
+        read: token ids that were read since the turn before; in the first turn the prompt.
+        sampled: sampled token ids, with the end token if one was sampled.
+        logprobs: log pi_behaviour of each sampled token, in nats, same length as ``sampled``; of
+            the distribution that was sampled from (the temperature is applied).
+        text: the sampled tokens as text, without special tokens.
+        finished: whether the model ended the turn, as opposed to the token limit.
+    """
+
+    read: tuple[int, ...]
+    sampled: tuple[int, ...]
     logprobs: tuple[float, ...]
     text: str
     finished: bool
-    policy_version: int
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """One completion of one problem under one context, and what its verifier said of it."""
+    """What the policy did with one problem under one context, turn by turn, and its verdict.
 
-    problem_id: str
-    context: str
-    """Digest of the context it was sampled under."""
-    completion: Completion
+    Attributes:
+        problem: the problem it is about.
+        context: the context that it was sampled under.
+        turns: at least one. The first reads the prompt.
+        verdict: what the verifier said of it.
+        policy_version: number of updates that the policy had seen.
+    """
+
+    problem: Problem
+    context: Context
+    turns: tuple[Turn, ...]
     verdict: Verdict | Failure
+    policy_version: int
+
+    @property
+    def text(self) -> str:
+        """The text of all turns that the policy sampled, one below the other."""
+        return "\n".join(turn.text for turn in self.turns)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model ended every turn, as opposed to the token limit."""
+        return all(turn.finished for turn in self.turns)
+
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        """Token ids that were read before the first sampled one."""
+        return self.turns[0].read
+
+    @property
+    def sampled(self) -> tuple[int, ...]:
+        """Sampled token ids of all turns."""
+        return tuple(token for turn in self.turns for token in turn.sampled)
+
+    @property
+    def logprobs(self) -> tuple[float, ...]:
+        """log pi_behaviour of each sampled token, in nats."""
+        return tuple(logprob for turn in self.turns for logprob in turn.logprobs)
+
+    @property
+    def sequence(self) -> TokenSequence:
+        """All tokens in order, of which the sampled ones are scored."""
+        tokens: list[int] = []
+        scored: list[int] = []
+        for turn in self.turns:
+            tokens += turn.read
+            scored += range(len(tokens), len(tokens) + len(turn.sampled))
+            tokens += turn.sampled
+        return TokenSequence(tokens, scored)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Problem id and context digest."""
+        return self.problem.id, self.context.digest
 
     @property
     def is_graded(self) -> bool:
@@ -301,13 +379,13 @@ class Rollout:
 
     @property
     def label(self) -> str:
-        """What messages call it."""
-        return f"problem {self.problem_id} under context {self.context}"
+        """How messages name it."""
+        return f"problem {self.problem.id} under context {self.context.digest}"
 
     @property
     def is_sampled(self) -> bool:
         """Whether there was room to sample it: a prompt may fill the model's window."""
-        return bool(self.completion.token_ids)
+        return bool(self.turns[0].sampled)
 
 
 @dataclass(frozen=True)
@@ -321,7 +399,7 @@ class Group:
     rollouts: tuple[Rollout, ...]
 
     def __post_init__(self) -> None:
-        strangers = {r.problem_id for r in self.rollouts} - {self.problem.id}
+        strangers = {r.problem.id for r in self.rollouts} - {self.problem.id}
         if strangers:
             raise ValueError(f"a group holds one problem, {self.problem.id!r}; found {strangers}")
         if not all(rollout.is_graded for rollout in self.rollouts):
@@ -359,6 +437,7 @@ class Datum:
     teacher_prompt: Sequence[int] | None = None
 
     @property
-    def scored(self) -> list[int]:
-        """Positions of the sampled tokens, ascending."""
-        return [position for position, sampled in enumerate(self.mask) if sampled]
+    def sequence(self) -> TokenSequence:
+        """The tokens, of which the sampled ones are scored."""
+        scored = [position for position, sampled in enumerate(self.mask) if sampled]
+        return TokenSequence(self.tokens, scored)

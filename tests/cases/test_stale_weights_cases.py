@@ -14,16 +14,14 @@ from transformers import PreTrainedModel
 import fastslow
 from architectures import build_architecture
 from fastslow.config import PolicyConfig, SlowConfig
-from fastslow.engine.base import TokenSequence
 from fastslow.engine.select import choose_engine
 from fastslow.errors import InputError
 from fastslow.models import load_model
-from fastslow.policy.local import LocalPolicy
-from fastslow.policy.protocol import SampleRequest
-from fastslow.slow.registry import create
+from fastslow.policy.base import SampleRequest
+from fastslow.types import TokenSequence
 from one_turn import one_turn
+from opened import Opened, data_of, sequence_of
 
-CISPO = create(SlowConfig(), 64, "test").loss
 SEQUENCE = TokenSequence.of([5, 6, 7, 8, 9], [10, 11, 12])
 ARCHITECTURES: list[tuple[str, str, dict[str, Any]]] = [
     ("F029", "granite", {"logits_scaling": 4.0}),
@@ -90,10 +88,10 @@ def write_model(tiny_model_dir: Path, tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def trained(folder: Path, updates: int, **slow: Any) -> LocalPolicy:
+def trained(folder: Path, updates: int, **slow: Any) -> Opened:
     """A policy after some updates with a large learning rate."""
     model, tokenizer = load_model(str(folder))
-    policy = LocalPolicy(
+    policy = Opened.of(
         model,
         tokenizer,
         PolicyConfig(max_tokens=8),
@@ -102,15 +100,8 @@ def trained(folder: Path, updates: int, **slow: Any) -> LocalPolicy:
     )
     prompt = tuple(tokenizer("How many?").input_ids)
     for _ in range(updates):
-        (completions,) = policy.sample([SampleRequest(prompt, (1, 2, 3, 4))])
-        data = [
-            one_turn(
-                c.prompt_ids, c.token_ids, c.logprobs, (-1.0) ** place, 1 / 32, c.policy_version
-            )
-            for place, c in enumerate(completions)
-        ]
-        policy.update(data, CISPO)
-        policy.publish()
+        (turns,) = policy.sampler.sample([SampleRequest(prompt, (1, 2, 3, 4))])
+        policy.step(data_of(turns, policy.trainer.version))
     return policy
 
 
@@ -128,16 +119,13 @@ def test_samples_carry_the_log_probabilities_of_the_updated_weights(
     write_model: Callable[..., Path], model_type: str, slow: dict[str, Any]
 ) -> None:
     policy = trained(write_model(model_type), updates=3, **slow)
-    (completions,) = policy.sample([SampleRequest((5, 6, 7, 8), (5, 6, 7))])
-    found = policy.logprobs([c.prompt_ids for c in completions], [c.token_ids for c in completions])
-    for completion, logprobs in zip(completions, found, strict=True):
-        assert completion.logprobs == pytest.approx(logprobs, abs=1e-4)
+    (turns,) = policy.sampler.sample([SampleRequest((5, 6, 7, 8), (5, 6, 7))])
+    found = policy.sampler.logprobs([sequence_of(turn) for turn in turns])
+    for turn, logprobs in zip(turns, found, strict=True):
+        assert turn.logprobs == pytest.approx(logprobs, abs=1e-4)
     # The update recomputes them with gradient: its own guard sees the same.
-    data = [
-        one_turn(c.prompt_ids, c.token_ids, c.logprobs, 1.0, 1 / 24, c.policy_version)
-        for c in completions
-    ]
-    assert policy.update(data, CISPO)["logprob/mismatch"] < 1e-4
+    data = [one_turn(t.read, t.sampled, t.logprobs, 1.0, 1 / 24, 3) for t in turns]
+    assert policy.step(data)["logprob/mismatch"] < 1e-4
 
 
 @pytest.mark.parametrize("model_type", [pytest.param("gpt_oss", id="F042")])
@@ -186,12 +174,11 @@ def test_the_exported_adapter_is_the_trained_one(
 
     folder = write_model("llama", tie_word_embeddings=targets == "all-linear")
     policy = trained(folder, updates=2, lora={"rank": 4, "targets": targets})
-    (completions,) = policy.sample([SampleRequest((5, 6, 7, 8), (5, 6, 7))])
+    (turns,) = policy.sampler.sample([SampleRequest((5, 6, 7, 8), (5, 6, 7))])
     (saved := tmp_path / "saved").mkdir()
-    policy.save(saved)
+    policy.trainer.save(saved)
     base = transformers.AutoModelForCausalLM.from_pretrained(folder)
     merged = PeftModel.from_pretrained(base, saved / "model").merge_and_unload().eval()
-    for completion in completions:
-        sequence = TokenSequence.of(completion.prompt_ids, completion.token_ids)
-        expected = by_transformers(merged, sequence)
-        torch.testing.assert_close(torch.tensor(completion.logprobs), expected, rtol=0, atol=1e-4)
+    for turn in turns:
+        expected = by_transformers(merged, sequence_of(turn))
+        torch.testing.assert_close(torch.tensor(turn.logprobs), expected, rtol=0, atol=1e-4)

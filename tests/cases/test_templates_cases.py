@@ -19,10 +19,10 @@ from fastslow.config import PolicyConfig, SlowConfig
 from fastslow.errors import InputError
 from fastslow.models import load_model, prepare, resolve
 from fastslow.policy.chat import ChatTemplate
-from fastslow.policy.local import LocalPolicy
 from fastslow.training import resume, train
 from fastslow.types import Context
 from gguf_files import write_gguf
+from opened import Opened
 from template_families import tokenizer_of
 from tiny_run import tiny_config, write_task
 
@@ -43,9 +43,9 @@ def with_template(model: Path, template: str) -> Path:
     return model
 
 
-def open_policy(model: Path, *contexts: Context) -> LocalPolicy:
+def open_policy(model: Path, *contexts: Context) -> Opened:
     weights, tokenizer = load_model(str(model))
-    return LocalPolicy(
+    return Opened.of(
         weights,
         tokenizer,
         PolicyConfig(),
@@ -68,8 +68,11 @@ def test_the_token_behind_an_answer_ends_it(case: str, model: Path) -> None:
         )
         path.write_text(json.dumps(text))
     policy = open_policy(model)
-    assert policy._tokenizer.eos_token == "<|endoftext|>"
-    assert policy._stop_ids == {0, policy._tokenizer.convert_tokens_to_ids("<|im_end|>")}
+    assert policy.tokenizer.eos_token == "<|endoftext|>"
+    assert policy.backend.limits.stop_ids == {
+        0,
+        policy.tokenizer.convert_tokens_to_ids("<|im_end|>"),
+    }
 
 
 def test_the_text_behind_an_answer_ends_it(model: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -77,9 +80,11 @@ def test_the_text_behind_an_answer_ends_it(model: Path, caplog: pytest.LogCaptur
     with caplog.at_level(logging.WARNING):
         policy = open_policy(with_template(model, (CHATML + PROMPT).replace("im_end", "stop")))
     assert policy._stops is not None
-    letters = policy._tokenizer.encode("4<|stop|", add_special_tokens=False)
-    assert not policy._stops(letters)
-    assert policy._stops([*letters, *policy._tokenizer.encode(">", add_special_tokens=False)])
+    letters = policy.tokenizer.encode("4<|stop|", add_special_tokens=False)
+    assert not policy.backend.limits.stops(letters)
+    assert policy.backend.limits.stops(
+        [*letters, *policy.tokenizer.encode(">", add_special_tokens=False)]
+    )
     assert "ends an answer by ordinary text, '<|stop|>'" in caplog.text
 
 
@@ -116,9 +121,9 @@ def test_a_template_that_asks_for_instructions(case: str, model: Path, tmp_path:
         train(config, console=False)
     assert not (tmp_path / "runs").exists()
     policy = open_policy(model, Context("I am."))
-    assert policy.encode(Context("I am."), "Who?")
+    assert policy.sampler.encode(Context("I am."), "Who?")
     with pytest.raises(InputError, match="Say who you are"):
-        policy.encode(Context(), "Who?")
+        policy.sampler.encode(Context(), "Who?")
 
 
 class Day(datetime.date):

@@ -13,17 +13,18 @@ import pytest
 import tomli_w
 import torch
 
+from fastslow.collect import stop_if_ungraded
 from fastslow.config import TaskConfig
 from fastslow.curriculum import Curriculum
 from fastslow.errors import FastslowError, InputError, RunError
-from fastslow.rollouts import Ask, stop_if_ungraded
 from fastslow.run.jsonl import read_lines
 from fastslow.run.rollouts import read_rollouts
 from fastslow.slow.reference import kl_to_reference
 from fastslow.tasks import Task, create
 from fastslow.tasks.grading import Graders
+from fastslow.testing import rollout, turn
 from fastslow.training import train
-from fastslow.types import MAX_FEEDBACK, Completion, Context, Failure, Problem, Rollout, Verdict
+from fastslow.types import MAX_FEEDBACK, Failure, Problem, Verdict
 from tiny_run import tiny_config
 
 OWN = """
@@ -75,19 +76,17 @@ def refused(name: str) -> FastslowError:
 
 def batch(name: str) -> None:
     """What a run does with a task, without a model."""
-    nothing = Completion((1,), (2,), (-0.5,), "a", True, 0)
     curriculum = Curriculum({"own": create(TaskConfig(name=name), 0, "c.toml")})
     problems = curriculum.problems("own", "train")[:2]
     curriculum.problems("own", "validation")
     with curriculum.isolated():
         curriculum.demonstrate(problems[0])
         outcomes = curriculum.grade([(problem, "a") for problem in problems])
-    asks = [Ask(problem, Context(), 0) for problem in problems]
     rollouts = [
-        Rollout(problem.id, "c", nothing, outcome)
+        rollout(problem, "c", outcome, turn("a"))
         for problem, outcome in zip(problems, outcomes, strict=True)
     ]
-    stop_if_ungraded(asks, rollouts, curriculum.task_of)
+    stop_if_ungraded(rollouts, curriculum.task_of)
 
 
 # --- numbers of other types -----------------------------------------------------------------------

@@ -11,7 +11,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from fastslow.engine import decoding, head, layout, passes
-from fastslow.engine.base import Engine, TokenSequence
+from fastslow.engine.base import Engine
+from fastslow.types import TokenSequence
 
 VOCABULARY = 61
 SERVED = ("llama", "qwen2", "qwen3", "mistral", "gemma2", "gpt2")

@@ -10,22 +10,23 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from architectures import PADDED, SHARED, build_architecture
-from fastslow.engine.base import Engine, TokenSequence
+from fastslow.engine.base import Engine
 from fastslow.engine.padded import PaddedEngine
-from fastslow.engine.sampling import SampledTokens, SamplingLimits
+from fastslow.engine.sampling import SamplingLimits
 from fastslow.engine.select import choose_engine
 from fastslow.engine.shared import SharedPrefixEngine
 from fastslow.errors import InputError
+from fastslow.types import TokenSequence, Turn
 
 LIMITS = SamplingLimits(max_tokens=5, stop_ids=frozenset({2}), temperature=1.0)
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11, 12], [5, 6, 7, 8, 9]]
 SEEDS = [[1, 2], [3]]
 
 
-def sampled(engine: Engine) -> list[tuple[TokenSequence, SampledTokens]]:
+def sampled(engine: Engine) -> list[tuple[TokenSequence, Turn]]:
     completions = engine.sample(PROMPTS, SEEDS, LIMITS, rows=3)
     return [
-        (TokenSequence.of(prompt, tokens.token_ids), tokens)
+        (TokenSequence.of(prompt, tokens.sampled), tokens)
         for prompt, some in zip(PROMPTS, completions, strict=True)
         for tokens in some
     ]

@@ -13,11 +13,12 @@ from prefix_batches import SERVED, VOCABULARY, small_parts
 from transformers import PreTrainedModel
 
 from fastslow.engine import decoding
-from fastslow.engine.base import Engine, TokenSequence
+from fastslow.engine.base import Engine
 from fastslow.engine.decoding import SharedDecoder
 from fastslow.engine.padded import PaddedEngine
-from fastslow.engine.sampling import SampledTokens, SamplingLimits
+from fastslow.engine.sampling import SamplingLimits
 from fastslow.engine.shared import SharedPrefixEngine
+from fastslow.types import TokenSequence, Turn
 
 Build = Callable[[str], PreTrainedModel]
 Tokens = list[tuple[int, ...]]
@@ -34,8 +35,8 @@ SEEDS = [[100 * number + i for i in range(4)] for number in range(len(PROMPTS))]
 LIMITS = SamplingLimits(10, frozenset(range(5)), 1.0)
 
 
-def tokens_of(samples: Sequence[Sequence[SampledTokens]]) -> list[Tokens]:
-    return [[completion.token_ids for completion in completions] for completions in samples]
+def tokens_of(samples: Sequence[Sequence[Turn]]) -> list[Tokens]:
+    return [[completion.sampled for completion in completions] for completions in samples]
 
 
 @contextmanager
@@ -127,7 +128,7 @@ def test_bfloat16_weights_are_served(build: Build) -> None:
     with small_parts(4, 0):
         samples = engine.sample(PROMPTS, SEEDS, LIMITS, 9)
     pairs = [(p, c) for p, some in zip(PROMPTS, samples, strict=True) for c in some]
-    scores = engine.score([TokenSequence.of(p, c.token_ids) for p, c in pairs], 1.0)
+    scores = engine.score([TokenSequence.of(p, c.sampled) for p, c in pairs], 1.0)
     stored = torch.tensor([value for _, c in pairs for value in c.logprobs])
     found = torch.cat([score.logprobs for score in scores])
     torch.testing.assert_close(stored, found, rtol=0.03, atol=0.1)
@@ -152,7 +153,7 @@ def test_completions_of_a_prompt_are_one_row_until_they_differ(build: Build) -> 
     limits = SamplingLimits(12, frozenset(range(5)), 0.5)  # cold, so that some begin alike
     with calls_of(engine) as shapes:
         ((*completions,),) = engine.sample([[3, 4, 5]], [range(24)], limits, 24)
-    sampled = [completion.token_ids for completion in completions]
+    sampled = [completion.sampled for completion in completions]
     going_on = [
         {tokens[:place] for tokens in sampled if len(tokens) > place} for place in range(1, 12)
     ]
@@ -172,7 +173,7 @@ def test_the_place_of_a_finished_row_is_taken(build: Build) -> None:
         engine = SharedPrefixEngine(build("llama"), 4096)
         with calls_of(engine) as shapes:
             samples = engine.sample(prompts, seeds, limits, 8)
-        lengths = [len(c.token_ids) for some in samples for c in some]
+        lengths = [len(c.sampled) for some in samples for c in some]
         steps = [rows for rows, tokens in shapes if tokens == 1]
         waiting_for_all = sum(max(lengths[i : i + 8]) - 1 for i in range(0, 40, 8))
         assert max(steps) <= 8

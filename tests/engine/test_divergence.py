@@ -13,10 +13,11 @@ from torch.distributions import Categorical, kl_divergence
 from transformers import PreTrainedModel
 
 from fastslow.engine import divergence
-from fastslow.engine.base import Against, Engine, TokenSequence
+from fastslow.engine.base import Against, Engine
 from fastslow.engine.divergence import divergence_of_logits, divergences
 from fastslow.engine.padded import PaddedEngine
 from fastslow.engine.shared import SharedPrefixEngine
+from fastslow.types import TokenSequence
 
 Build = Callable[[str], PreTrainedModel]
 EngineType = Callable[[PreTrainedModel, int], Engine]

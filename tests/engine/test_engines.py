@@ -24,10 +24,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
 
 from fastslow.engine import kernels
-from fastslow.engine.base import Engine, TokenSequence, batches_by_tokens
+from fastslow.engine.base import Engine, batches_by_tokens
 from fastslow.engine.head import CHUNK
 from fastslow.engine.padded import PaddedEngine
 from fastslow.engine.shared import SharedPrefixEngine
+from fastslow.types import TokenSequence
 
 Build = Callable[[str], PreTrainedModel]
 

@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
-from fastslow.engine.base import Engine, TokenSequence
+from fastslow.engine.base import Engine
 from fastslow.engine.padded import PaddedEngine
-from fastslow.engine.sampling import SampledTokens, SamplingLimits, draw
+from fastslow.engine.sampling import SamplingLimits, draw
 from fastslow.engine.shared import SharedPrefixEngine
+from fastslow.types import TokenSequence, Turn
 
 Build = Callable[[str], PreTrainedModel]
-Samples = list[list[SampledTokens]]
+Samples = list[list[Turn]]
 
 LAST_UNIFORM = 1 - 2**-24  # the largest number below 1 that an fp32 generator gives
 
@@ -39,7 +40,7 @@ def sample(engine: Engine, rows: int = 100, **options: float) -> Samples:
 
 
 def tokens_of(samples: Samples) -> list[list[tuple[int, ...]]]:
-    return [[completion.token_ids for completion in completions] for completions in samples]
+    return [[completion.sampled for completion in completions] for completions in samples]
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +60,8 @@ def test_stored_logprobs_are_those_that_the_learner_finds(
 ) -> None:
     samples = sample(engines[name], temperature=temperature)
     flat = [(p, c) for p, some in zip(PROMPTS, samples, strict=True) for c in some]
-    assert max(len(c.token_ids) for _, c in flat) > 6, "too short to leave a sliding window"
-    scores = engines[name].score([TokenSequence.of(p, c.token_ids) for p, c in flat], temperature)
+    assert max(len(c.sampled) for _, c in flat) > 6, "too short to leave a sliding window"
+    scores = engines[name].score([TokenSequence.of(p, c.sampled) for p, c in flat], temperature)
     for (_, completion), score in zip(flat, scores, strict=True):
         stored = torch.tensor(completion.logprobs)
         torch.testing.assert_close(stored, score.logprobs, rtol=0, atol=1e-4)
@@ -97,7 +98,7 @@ def test_a_longer_limit_goes_on_where_a_shorter_one_stopped(engines: dict[str, E
 def test_seeds_make_the_difference(engines: dict[str, Engine]) -> None:
     (completions,) = engines["llama"].sample([PROMPTS[0]], [[1, 1, 2]], limits(), 3)
     assert completions[0] == completions[1]
-    assert completions[0].token_ids != completions[2].token_ids
+    assert completions[0].sampled != completions[2].sampled
 
 
 # --- when a completion ends -------------------------------------------------------------------
@@ -110,10 +111,10 @@ def test_a_completion_ends_with_a_stop_token_or_at_the_limit(
     stops, most = set(range(5)), 12
     completions = [c for some in sample(engines[name]) for c in some]
     for completion in completions:
-        assert len(completion.logprobs) == len(completion.token_ids) <= most
-        assert not stops & set(completion.token_ids[:-1])
-        assert completion.finished == (completion.token_ids[-1] in stops)
-        assert completion.finished or len(completion.token_ids) == most
+        assert len(completion.logprobs) == len(completion.sampled) <= most
+        assert not stops & set(completion.sampled[:-1])
+        assert completion.finished == (completion.sampled[-1] in stops)
+        assert completion.finished or len(completion.sampled) == most
     assert {c.finished for c in completions} == {True, False}, "both endings are tested"
 
 
@@ -123,14 +124,21 @@ def test_one_token_is_the_shortest_limit(engines: dict[str, Engine]) -> None:
 
 
 def test_every_completion_is_told_of_once(engines: dict[str, Engine]) -> None:
-    told: list[int] = []
-    engines["llama"].sample(PROMPTS, SEEDS, limits(), 10, told.append)
-    assert sum(told) == sum(map(len, SEEDS))
-    assert len(told) > 3, "as they end, not all at the end"
+    told: dict[tuple[int, int], Turn] = {}
+
+    def end(prompt: int, seed: int, turn: Turn) -> None:
+        assert (prompt, seed) not in told
+        told[prompt, seed] = turn
+
+    found = engines["llama"].sample(PROMPTS, SEEDS, limits(), 10, end)
+    assert told == {(u, n): turn for u, some in enumerate(found) for n, turn in enumerate(some)}
+    assert list(told) != sorted(told), "as they end, not all at the end"
+    for (prompt, _), turn in told.items():
+        assert turn.read == tuple(PROMPTS[prompt])
 
 
-def test_on_finished_may_stop_the_sampling(engines: dict[str, Engine]) -> None:
-    def stop(count: int) -> None:
+def test_on_turn_may_stop_the_sampling(engines: dict[str, Engine]) -> None:
+    def stop(prompt: int, seed: int, turn: Turn) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -150,11 +158,11 @@ def test_a_completion_ends_where_its_tokens_say_so(engines: dict[str, Engine], n
     ended = engines[name].sample(PROMPTS, SEEDS, replace(limits(), stops=stops), 100)
     pairs = [(f, e) for some in zip(free, ended, strict=True) for f, e in zip(*some, strict=True)]
     for before, after in pairs:
-        tokens = before.token_ids
+        tokens = before.sampled
         places = [n for n in range(1, len(tokens) + 1) if stops(tokens[:n])]
-        assert after.token_ids == tokens[: places[0] if places else None]
+        assert after.sampled == tokens[: places[0] if places else None]
         assert after.finished == (before.finished or bool(places))
-        assert after.logprobs == pytest.approx(before.logprobs[: len(after.token_ids)], abs=1e-4)
+        assert after.logprobs == pytest.approx(before.logprobs[: len(after.sampled)], abs=1e-4)
     assert any(before != after for before, after in pairs)
 
 
@@ -212,7 +220,7 @@ def test_first_tokens_of_many_seeds_follow_the_model(build: Build) -> None:
     (completions,) = PaddedEngine(model, 4096).sample(
         [prompt], [range(count)], limits(max_tokens=1, stop_ids=()), count
     )
-    observed = torch.tensor([c.token_ids[0] for c in completions]).bincount(minlength=61)
+    observed = torch.tensor([c.sampled[0] for c in completions]).bincount(minlength=61)
     often = count * expected >= 5  # the statistic needs a few of each
     counts = torch.cat([observed[often], observed[~often].sum()[None]])
     means = count * torch.cat([expected[often], expected[~often].sum()[None]])

@@ -8,11 +8,11 @@ import torch
 from prefix_batches import SERVED
 from transformers import PreTrainedModel
 
-from fastslow.engine.base import TokenSequence
 from fastslow.engine.padded import PaddedEngine
 from fastslow.engine.sampling import SamplingLimits
 from fastslow.engine.select import choose_engine
 from fastslow.engine.shared import SharedPrefixEngine
+from fastslow.types import TokenSequence
 
 Build = Callable[[str], PreTrainedModel]
 
@@ -81,9 +81,9 @@ def assert_served_right(engine: PaddedEngine, untouched: PreTrainedModel) -> Non
     prompts = [[5, 6, 7], [5, 6, 8, 9]]
     sampled = engine.sample(prompts, [[1, 2], [3]], LIMITS, rows=2)
     pairs = [(p, c) for p, some in zip(prompts, sampled, strict=True) for c in some]
-    scores = engine.score([TokenSequence.of(p, c.token_ids) for p, c in pairs], 1.0)
+    scores = engine.score([TokenSequence.of(p, c.sampled) for p, c in pairs], 1.0)
     for (prompt, completion), score in zip(pairs, scores, strict=True):
-        tokens = list(completion.token_ids)
+        tokens = list(completion.sampled)
         with torch.no_grad():
             logits = untouched(torch.tensor([[*prompt, *tokens]]), use_cache=False).logits[0]
         expected = logits[len(prompt) - 1 : -1].log_softmax(-1)[range(len(tokens)), tokens]

@@ -6,17 +6,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from fastslow.fast.protocol import FastPhase, Pair
-from fastslow.types import (
-    Candidate,
-    Completion,
-    Context,
-    Failure,
-    Population,
-    Problem,
-    Rollout,
-    Verdict,
-)
+from fastslow.fast.base import FastPhase
+from fastslow.testing import rollout, turn
+from fastslow.types import Candidate, Context, Failure, Pair, Population, Problem, Rollout, Verdict
 
 
 def problems(prefix: str, count: int) -> list[Problem]:
@@ -45,11 +37,10 @@ class World:
         luck = random.Random(f"{problem.id} {context.digest}").random()
         score = float(luck < self.skill(context))
         text = f"I guess {problem.reference}"
-        completion = Completion((1,), (2,), (-0.5,), text, True, 0)
         verdict: Verdict | Failure = Verdict(score, f"expected {problem.reference}")
         if self.fails(problem, context):
             verdict = Failure("it raised ValueError")
-        return Rollout(problem.id, context.digest, completion, verdict)
+        return rollout(problem, context, verdict, turn(text))
 
     def phase(
         self,

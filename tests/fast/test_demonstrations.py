@@ -13,13 +13,7 @@ def proposer(max_turns=8, max_tokens=1000, probe=4):
 
 def many(phase, parent, maker, minibatch=3):
     """What 60 seeds propose for one parent."""
-    examples = list(
-        zip(
-            phase.anchors[:minibatch],
-            phase.evaluate([(p, parent) for p in phase.anchors[:minibatch]]),
-            strict=True,
-        )
-    )
+    examples = phase.evaluate([(p, parent) for p in phase.anchors[:minibatch]])
     return [maker.propose(parent, examples, phase, random.Random(seed)) for seed in range(60)]
 
 
@@ -47,7 +41,7 @@ def test_turns_are_made_of_failed_pool_problems_and_their_reference_answers(worl
     toy = world(lambda _: 0.5)
     phase = toy.phase()
     parent = Context("Answer.")
-    solved = {r.problem_id for r in toy.evaluate([(p, parent) for p in phase.pool]) if r.reward}
+    solved = {r.problem.id for r in toy.evaluate([(p, parent) for p in phase.pool]) if r.reward}
     by_id = {problem.id: problem for problem in phase.pool}
     children = [child for child in many(phase, parent, proposer()) if child is not None]
     assert children

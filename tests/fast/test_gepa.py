@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fastslow.errors import RunError
 from fastslow.fast.demonstrations import DemonstrationProposer
-from fastslow.fast.gepa import GepaOptimizer, auto_budget
+from fastslow.fast.gepa import Gepa, auto_budget
 from fastslow.fast.proposer import ProposalError
 from fastslow.fast.reflection import ReflectionProposer
 from fastslow.types import Candidate, Context, Demonstration, Population, Problem, Verdict
@@ -20,7 +20,7 @@ FEW = settings(max_examples=20, deadline=None, suppress_health_check=list(Health
 
 
 def optimizer(population=3, budget="auto", proposals=8, minibatch=3, proposers=(SHOW,)):
-    return GepaOptimizer(population, budget, proposals, minibatch, proposers)
+    return Gepa(population, budget, proposals, minibatch, proposers)
 
 
 @dataclass

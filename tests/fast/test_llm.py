@@ -10,9 +10,10 @@ import pytest
 
 from fastslow.config import FastConfig, ReflectionConfig
 from fastslow.errors import InputError, RunError
-from fastslow.fast.factory import build
+from fastslow.fast.base import Tools
 from fastslow.fast.llm import make_reflector
 from fastslow.fast.proposer import ProposalError
+from fastslow.fast.registry import create
 from fastslow.types import Context
 from http_servers import running
 
@@ -264,7 +265,7 @@ def test_a_phase_survives_a_dead_server(world, caplog):
         components=("instructions",),
         reflection=ReflectionConfig(model="small", url=server.url, retries=0),
     )
-    optimizer = build(config, make_reflector(config.reflection))
+    optimizer = create(config, Tools(config, make_reflector(config.reflection)))
     evolution = optimizer.evolve(world(lambda _: 0.0).phase())
     assert evolution.population.contexts == (Context("Answer."),)
     assert evolution.failed_proposals == 2
@@ -278,7 +279,7 @@ def test_the_factory_builds_what_the_configuration_names(world):
         reflection=ReflectionConfig(model="policy"),
     )
     toy = world(lambda c: 0.1 + 0.4 * bool(c.demonstrations) + 0.4 * ("tags" in c.instructions))
-    optimizer = build(config, lambda prompt: "```\nUse tags.\n```")
+    optimizer = create(config, Tools(config, lambda prompt: "```\nUse tags.\n```"))
     evolution = optimizer.evolve(toy.phase(anchors=24))
     assert {c.origin for c in evolution.candidates} >= {"seed", "reflection", "demonstrations"}
     assert len(evolution.population.candidates) == 2

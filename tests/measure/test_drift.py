@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 
 from fastslow.measure.drift import drift_measures
-from fastslow.policy.protocol import Drift
+from fastslow.policy.base import Drift
 
 P, Q = 0.3, 0.6
 EXACT = P * math.log(P / Q) + (1 - P) * math.log((1 - P) / (1 - Q))
@@ -58,3 +58,13 @@ def test_without_tokens_there_is_nothing_to_tell() -> None:
 
 def test_a_token_that_the_policy_rules_out_makes_k3_infinite() -> None:
     assert drift_measures([Drift((-1000.0,), (-1.0,), (0.5,), (0.1,))])["drift/k3"] == math.inf
+
+
+def test_without_distributions_the_estimators_of_sampled_tokens_serve() -> None:
+    sampled = Drift((-1.0, -2.0), (-2.0, -2.0), None, None)
+    assert drift_measures([sampled]) == {
+        "drift/k1": pytest.approx(0.5),
+        "drift/k3": pytest.approx(math.exp(-1) / 2),
+    }
+    # Where some completions lack them, no mean over all can be given.
+    assert "drift/exact" not in drift_measures([sampled, coins(True)])

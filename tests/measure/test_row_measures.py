@@ -6,22 +6,19 @@ import pytest
 
 from fastslow.measure.accuracy import mean_at_k
 from fastslow.measure.rows import count_tokens, evaluation_measures, reward_measures
-from fastslow.types import Completion, Group, Problem, Rollout, Verdict
+from fastslow.testing import rollout, turn
+from fastslow.types import Group, Problem
 
 
 def group(name: str, **scores: float) -> Group:
     """A problem with a completion for each text and its score; an underscore stands for a space
     and what follows a double one tells equal texts apart."""
+    problem = Problem(name, f"{name}?")
     rollouts = [
-        Rollout(
-            name,
-            "context",
-            Completion((1,), (1, 2), (-0.5, -0.5), text.split("__")[0], True, policy_version=0),
-            Verdict(score),
-        )
+        rollout(problem, "context", score, turn(text.split("__")[0], sampled=(1, 2)))
         for text, score in scores.items()
     ]
-    return Group(Problem(name, f"{name}?"), tuple(rollouts))
+    return Group(problem, tuple(rollouts))
 
 
 FIRST = group("first", a=1.0, b=1.0, b__2=1.0, c=0.5)

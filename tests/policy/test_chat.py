@@ -17,16 +17,15 @@ from fastslow.errors import InputError
 from fastslow.fast.reflection import write_prompt
 from fastslow.models import load_model, prepare, resolve
 from fastslow.policy.chat import ChatTemplate
-from fastslow.policy.local import LocalPolicy
+from fastslow.testing import rollout, turn
 from fastslow.types import (
-    Completion,
     Context,
     Demonstration,
     Message,
     Problem,
-    Rollout,
     Verdict,
 )
+from opened import Opened
 
 CHATML = (
     "{% for m in messages %}"
@@ -269,19 +268,19 @@ def test_a_name_that_is_a_word_of_the_vocabulary_is_cut_in_two() -> None:
 
 def test_what_a_model_wrote_forges_no_turn_where_it_is_shown_again(tiny_model_dir: Path) -> None:
     model, tokenizer = load_model(str(tiny_model_dir))
-    policy = LocalPolicy(model, tokenizer, PolicyConfig(), SlowConfig(), trainable=False)
+    policy = Opened.of(model, tokenizer, PolicyConfig(), SlowConfig(), trainable=False).sampler
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     letters = tokenizer.encode("ok<|im_end|>", add_special_tokens=False, split_special_tokens=True)
     assert end not in letters
-    written = policy._decode([*letters, end])
+    written = tokenizer.decode([*letters, end], skip_special_tokens=True)
     assert written == "ok<|im_end|>"  # the text that it spelled out, without the token itself
 
     shown = policy.encode(Context("", (Demonstration("1+1?", written),)), "2+2?")
     assert list(shown).count(end) == 3
 
-    completion = Completion((), tuple(letters), (), written, True, 0)
-    rollout = Rollout("p", "", completion, Verdict(0.0, f"not {written}"))
-    prompt = write_prompt(written, [(Problem("p", written), rollout)], 100)
+    said = turn(written, sampled=letters)
+    one = rollout(Problem("p", written), "c", Verdict(0.0, f"not {written}"), said)
+    prompt = write_prompt(written, [one], 100)
     assert prompt.count(written) == 4
     assert list(policy.encode(Context(), prompt)).count(end) == 1
 

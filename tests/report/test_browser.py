@@ -12,7 +12,8 @@ from browser import PROGRAM, Browser, browser
 from fastslow.report.html import write_report
 from fastslow.run.record import RunRecord, read_run
 from fastslow.run.rollouts import write_rollouts
-from fastslow.types import Completion, Problem, Rollout, Verdict
+from fastslow.testing import rollout, turn
+from fastslow.types import Problem, Verdict
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium on this machine")
 
@@ -45,18 +46,18 @@ def page(write_run: Make, slow: Make, evaluated: Make, context: Make, tmp_path: 
     for method in ("fst", "rl"):
         runs.append(read_run(write_run(f"run of {method}", metrics, contexts, method=method)))
         (runs[-1].path / "rollouts").mkdir()
-        problems = {f"p{n}": Problem(f"p{n}", f"Question {n}?", n) for n in range(3)}
+        problems = [Problem(f"p{n}", f"Question {n}?", n) for n in range(3)]
         for step in (1, 10):
             made = [
-                Rollout(
-                    f"p{n % 3}",
+                rollout(
+                    problems[n % 3],
                     "child",
-                    Completion((1,), (2,), (0.0,), f"{method} says {n} {EVIL}", True, 0),
                     Verdict((n % 3) / 2, f"feedback {n}"),
+                    turn(f"{method} says {n} {EVIL}"),
                 )
                 for n in range(18)
             ]
-            write_rollouts(runs[-1].path / "rollouts", "slow", step, 0, problems, made)
+            write_rollouts(runs[-1].path / "rollouts", "slow", step, 0, made)
     write_report(runs, tmp_path / "report.html")
     return tmp_path / "report.html"
 

@@ -17,7 +17,8 @@ import pytest
 from fastslow.report.html import write_report
 from fastslow.run.record import RunRecord, read_run
 from fastslow.run.rollouts import write_rollouts
-from fastslow.types import Completion, Failure, Problem, Rollout, Verdict
+from fastslow.testing import rollout, turn
+from fastslow.types import Failure, Problem, Verdict
 
 Make = Callable[..., Any]
 
@@ -87,13 +88,15 @@ def keep_rollouts(run: RunRecord, *texts: str, context: str = "seed") -> None:
     folder.mkdir(exist_ok=True)
     problems = {f"p{n} {text}"[:40]: text for n, text in enumerate(texts)}
     made = [
-        Rollout(
-            name, context, Completion((1,), (2, 3), (0.0, 0.0), text, True, 0), Verdict(0.5, text)
+        rollout(
+            Problem(name, text, {"answer": text}),
+            context,
+            Verdict(0.5, text),
+            turn(text, sampled=(2, 3)),
         )
         for name, text in problems.items()
     ]
-    asked = {name: Problem(name, text, {"answer": text}) for name, text in problems.items()}
-    write_rollouts(folder, "slow", 1, 0, asked, made)
+    write_rollouts(folder, "slow", 1, 0, made)
 
 
 @pytest.fixture
@@ -144,9 +147,8 @@ def page(tmp_path: Path) -> Callable[..., Page]:
 
 def test_a_failed_verdict_is_shown_as_none(page: Make, whole: list[RunRecord]) -> None:
     run = whole[0]
-    completion = Completion((1,), (2, 3), (0.0, 0.0), "t", True, 0)
-    failed = Rollout("q", "seed", completion, Failure("it raised ValueError: no"))
-    write_rollouts(run.path / "rollouts", "eval", 2, 0, {"q": Problem("q", "?")}, [failed])
+    failed = rollout("q", "seed", Failure("it raised ValueError: no"), turn("t"))
+    write_rollouts(run.path / "rollouts", "eval", 2, 0, [failed])
     read = page(run)
     (text,) = (text for text in read.texts["article"] if "not graded" in text)
     assert "feedback\nit raised ValueError: no" in text

@@ -15,7 +15,8 @@ from fastslow.report.rollouts import Place, choose, cut, sample_rollouts, thinne
 from fastslow.run.observer import Phase
 from fastslow.run.record import RunRecord, read_run
 from fastslow.run.rollouts import write_rollouts
-from fastslow.types import Completion, Problem, Rollout, Verdict
+from fastslow.testing import rollout, turn
+from fastslow.types import Problem, Verdict
 
 Make = Callable[..., Any]
 
@@ -33,12 +34,12 @@ def keep(folder: Path, phase: Phase, step: int, scores: Sequence[float], text: s
     """Write a file of rollouts, one for each score."""
     (folder / "rollouts").mkdir(exist_ok=True)
     problem = Problem("p", "How many?", 3)
-    completions = [Completion((1,), (2,) * (n + 1), (0.0,), text, n > 0, 0) for n in range(9)]
+    turns = [turn(text, sampled=(2,) * (n + 1), finished=n > 0) for n in range(9)]
     made = [
-        Rollout("p", "c", completion, Verdict(score, f"feedback {number}"))
-        for number, (score, completion) in enumerate(zip(scores, completions, strict=False))
+        rollout(problem, "c", Verdict(score, f"feedback {number}"), one)
+        for number, (score, one) in enumerate(zip(scores, turns, strict=False))
     ]
-    write_rollouts(folder / "rollouts", phase, step, step // 2, {"p": problem}, made)
+    write_rollouts(folder / "rollouts", phase, step, step // 2, made)
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from fastslow.report.pictures import pictures
 from fastslow.report.plot import Figure, Panel, Series
 from fastslow.run.record import RunRecord, read_run
 from fastslow.run.rollouts import write_rollouts
-from fastslow.types import Completion, Problem, Rollout, Verdict
+from fastslow.testing import rollout, turn
+from fastslow.types import Problem, Verdict
 
 Make = Callable[..., Any]
 
@@ -50,12 +51,11 @@ def huge(write_run: Make, slow: Make, evaluated: Make, context: Make) -> list[Ru
     metrics += [evaluated(0, "seed", 0.1)]
     runs = [read_run(write_run(f"run{n}", metrics, contexts, steps=2500, seed=n)) for n in range(3)]
     problem = Problem("p", TEXT, 3)
-    completion = Completion((1,), (2,), (0.0,), TEXT * 2, True, 0)
     for run in runs:
         (run.path / "rollouts").mkdir()
         for step in range(1, 5):
-            made = [Rollout("p", "c0", completion, Verdict(0.5, TEXT)) for _ in range(60)]
-            write_rollouts(run.path / "rollouts", "slow", step, 0, {"p": problem}, made)
+            made = [rollout(problem, "c0", Verdict(0.5, TEXT), turn(TEXT * 2)) for _ in range(60)]
+            write_rollouts(run.path / "rollouts", "slow", step, 0, made)
     return runs
 
 

@@ -10,8 +10,10 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
+from fastslow import testing
 from fastslow.config import RunConfig, TaskConfig
-from fastslow.types import Candidate, Completion, Context, Demonstration, Rollout, Verdict
+from fastslow.testing import turn
+from fastslow.types import Candidate, Context, Demonstration, Problem, Rollout, Verdict
 
 
 @pytest.fixture
@@ -37,10 +39,10 @@ def candidate() -> Callable[..., Candidate]:
 @pytest.fixture
 def rollout() -> Callable[..., Rollout]:
     def make(
-        problem_id: str = "p", context: str = "c", text: str = "42", score: float = 1.0
+        problem: Problem | str = "p", context: str = "c", text: str = "42", score: float = 1.0
     ) -> Rollout:
-        completion = Completion((1, 2, 3), (7, 8), (-0.1, -2.5), text, True, 4)
-        return Rollout(problem_id, context, completion, Verdict(score, "well done"))
+        said = turn(text, read=(1, 2, 3), sampled=(7, 8), logprobs=(-0.1, -2.5))
+        return testing.rollout(problem, context, Verdict(score, "well done"), said, version=4)
 
     return make
 

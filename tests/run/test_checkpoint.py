@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -18,19 +19,32 @@ from fastslow.errors import InputError
 from fastslow.run import checkpoint as checkpoints
 from fastslow.run.checkpoint import Mark
 from fastslow.run.state import LoopState
-from fastslow.types import Candidate, Context, Population, Rollout
+from fastslow.types import Candidate, Context, Population, Problem, Rollout
 
 MarkAt = Callable[[int], Mark]
 KilledAt = Callable[[int, Callable[[], object]], bool]
 
 
 @pytest.fixture
-def mark_at(candidate: Callable[..., Candidate], rollout: Callable[..., Rollout]) -> MarkAt:
+def mark_at(candidate: Callable[..., Candidate]) -> MarkAt:
     def make(step: int) -> Mark:
-        state = LoopState(step, step // 2, Population((candidate(),)), {("p", "c"): rollout()})
+        state = LoopState(step, step // 2, Population((candidate(),)))
         return Mark(state, 10 * step, 5 * step, (f"slow_{step:06d}.parquet",))
 
     return make
+
+
+def test_reusable_rollouts_come_back_with_their_problems(
+    tmp_path: Path, mark_at: MarkAt, rollout: Callable[..., Rollout]
+) -> None:
+    mark = mark_at(2)
+    one = replace(rollout(Problem("p", "?", {3})), context=mark.state.population.best.context)
+    state = replace(mark.state, rollouts={one.key: one})
+    saved = checkpoints.save(tmp_path, replace(mark, state=state), weights("w"))
+    for found in (saved, checkpoints.load(saved.path)):
+        assert found.state == mark.state
+        assert found.state_with({"p": one.problem}) == state
+        assert found.state_with({}) == mark.state
 
 
 def weights(text: str) -> Callable[[Path], None]:
@@ -90,6 +104,17 @@ def test_the_latest_are_kept(tmp_path: Path, mark_at: MarkAt) -> None:
         saved(tmp_path, mark_at(step), keep=2)
     assert checkpoints.steps(tmp_path) == [999_999, 1_000_000]
     assert names(tmp_path) == ["step_1000000", "step_999999"]
+
+
+def test_what_is_kept_elsewhere_is_forgotten_before_a_checkpoint_goes(
+    tmp_path: Path, mark_at: MarkAt
+) -> None:
+    told: list[tuple[str, bool]] = []
+    for step in (1, 2, 3):
+        current = checkpoints.save(tmp_path, mark_at(step), weights("w"))
+    checkpoints.prune(tmp_path, current, 2, discard=lambda p: told.append((p.name, p.is_dir())))
+    assert told == [("step_000001", True)]
+    assert checkpoints.steps(tmp_path) == [2, 3]
 
 
 @pytest.mark.parametrize(("best", "kept"), [(None, [3, 4]), (1, [1, 3, 4]), (4, [3, 4])])

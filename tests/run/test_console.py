@@ -10,7 +10,7 @@ import pytest
 from rich.cells import cell_len
 
 from fastslow.config import RunConfig
-from fastslow.fast.protocol import Evolution
+from fastslow.fast.base import Evolution
 from fastslow.run.console import Console
 from fastslow.run.state import LoopState
 from fastslow.types import Candidate, Population

@@ -20,14 +20,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import fastslow
 from fastslow.config import LogConfig, RunConfig, load
 from fastslow.errors import InputError, RunError
-from fastslow.fast.protocol import Evolution
+from fastslow.fast.base import Evolution
 from fastslow.run import checkpoint as checkpoints
 from fastslow.run.folder import RunFolder
 from fastslow.run.jsonl import read_lines
 from fastslow.run.rollouts import read_rollouts
 from fastslow.run.serial import context_from_json
 from fastslow.run.state import LoopState
-from fastslow.slow.anomalies import AnomalyError
+from fastslow.slow.anomalies import Anomaly
 from fastslow.types import Candidate, Population, Problem, Rollout
 
 LargestFile = Callable[[int], AbstractContextManager[None]]
@@ -73,10 +73,10 @@ class Training:
             if step % 3 == 0:
                 self.fast(folder, step, cycle)
             self.weights += 1
-            folder.on_rollouts("slow", step + 1, cycle, PROBLEMS, [self.rollout()] * 2)
+            folder.on_rollouts("slow", step + 1, cycle, [self.rollout()] * 2)
             folder.on_metrics({"step": step + 1, "cycle": cycle, "phase": "slow", "loss": 0.5})
             if step % 3 == 2:
-                folder.on_rollouts("eval", step + 1, cycle, PROBLEMS, [self.rollout()])
+                folder.on_rollouts("eval", step + 1, cycle, [self.rollout()])
                 folder.on_state(LoopState(step + 1, cycle + 1, self.population(cycle)))
                 folder.save_checkpoint(self._save)
 
@@ -84,7 +84,7 @@ class Training:
         population = self.population(cycle)
         lost = self.candidate(f"lost {cycle}", parents=("seed",), origin="r", cycle=cycle)
         found = Evolution(population, (lost, *population.candidates), {}, 2, 1, 0)
-        folder.on_rollouts("fast", step, cycle, PROBLEMS, [self.rollout()])
+        folder.on_rollouts("fast", step, cycle, [self.rollout()])
         folder.on_evolution(step, cycle, found)
         folder.on_metrics({"step": step, "cycle": cycle, "phase": "fast", "metric_calls": 2})
 
@@ -282,8 +282,8 @@ def test_a_rewound_folder_is_byte_for_byte_what_it_was(
     state = LoopState(3, 1, training.population(0))
     folder.record_seed(state.population)
     folder.on_metrics({"step": 3, "cycle": 0, "phase": "slow", "loss": 0.1})
-    folder.on_rollouts("slow", 3, 0, PROBLEMS, [rollout()])
-    folder.on_rollouts("eval", 3, 0, PROBLEMS, [rollout()])
+    folder.on_rollouts("slow", 3, 0, [rollout()])
+    folder.on_rollouts("eval", 3, 0, [rollout()])
     folder.on_state(state)
     folder.on_metrics({"step": 3, "cycle": 1, "phase": "fast"})  # told after the state
     checkpoint = folder.save_checkpoint(lambda path: (path / "weights").touch())
@@ -292,7 +292,7 @@ def test_a_rewound_folder_is_byte_for_byte_what_it_was(
     assert [row["phase"] for row in read_lines(folder.path / "metrics.jsonl")] == ["slow"]
 
     training.fast(folder, 3, 1)
-    folder.on_rollouts("eval", 3, 1, PROBLEMS, [rollout()])  # a second one at this step
+    folder.on_rollouts("eval", 3, 1, [rollout()])  # a second one at this step
     assert held() != before
     folder.rewind(checkpoint)
     assert held() == before
@@ -439,9 +439,9 @@ def test_the_most_accurate_checkpoint_is_kept(
 def test_an_anomaly_is_kept_to_be_studied_and_taken_back(
     folder: RunFolder, training: Training, rollout: Callable[..., Rollout]
 ) -> None:
-    anomaly = AnomalyError("a loss is not finite", ["problem p under context c"] * 2)
+    anomaly = Anomaly("a loss is not finite", ("problem p under context c",))
     for step in (3, 4):
-        folder.on_anomaly(step, 1, PROBLEMS, [rollout(), rollout(text="43")], anomaly)
+        folder.on_anomaly(step, 1, [rollout(), rollout(text="43")], anomaly)
         folder.on_state(LoopState(step, 1, training.population(0)))
         folder.save_checkpoint(lambda path: None)
     kept = folder.path / "anomalies"
@@ -525,14 +525,14 @@ def test_a_full_disk_loses_nothing_that_was_written(
 ) -> None:
     row = {"step": 1, "cycle": 0, "phase": "slow", "loss": 0.5}
     folder.on_metrics(row)
-    folder.on_rollouts("slow", 1, 0, PROBLEMS, [rollout()])
+    folder.on_rollouts("slow", 1, 0, [rollout()])
     with largest_file(100):
         with pytest.raises(RunError, match=r"metrics\.jsonl could not be written"):
             folder.on_metrics(row)
         with pytest.raises(RunError, match=r"contexts\.jsonl could not be written"):
             folder.record_seed(training.population(0))
         with pytest.raises(RunError, match="rollouts could not be written"):
-            folder.on_rollouts("slow", 2, 0, PROBLEMS, [rollout()])
+            folder.on_rollouts("slow", 2, 0, [rollout()])
     assert len(without_time(folder.path / "metrics.jsonl")) == 1
     assert os.listdir(folder.path / "rollouts") == ["slow_000001.parquet"]
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastslow.fast.protocol import Evolution
+from fastslow.fast.base import Evolution
 from fastslow.run.observers import Fanout
 from fastslow.run.state import LoopState
 from fastslow.types import Candidate, Population
@@ -24,7 +24,7 @@ def test_everything_is_told_to_each_observer_in_order(candidate: Callable[..., C
     evolution = Evolution(population, population.candidates, {}, 0, 0, 0)
     calls: list[tuple[str, tuple[Any, ...]]] = [
         ("on_progress", ("fast", 1, 2)),
-        ("on_rollouts", ("slow", 1, 0, {}, [])),
+        ("on_rollouts", ("slow", 1, 0, [])),
         ("on_evolution", (1, 0, evolution)),
         ("on_metrics", ({"step": 1},)),
         ("on_state", (LoopState(1, 0, population),)),

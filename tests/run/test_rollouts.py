@@ -9,15 +9,17 @@ import duckdb
 import pytest
 
 from fastslow.run.rollouts import COLUMNS, read_rollouts, write_rollouts
-from fastslow.types import Completion, Failure, Problem, Rollout, Verdict
+from fastslow.testing import rollout as made
+from fastslow.testing import turn
+from fastslow.types import Failure, Problem, Rollout, Verdict
 
-PROBLEMS = {"p": Problem("p", "1 + 41?", {"answer": 42})}
+PROBLEM = Problem("p", "1 + 41?", {"answer": 42})
 
 
 def test_a_rollout_is_read_back_with_every_column(
     tmp_path: Path, rollout: Callable[..., Rollout]
 ) -> None:
-    path = write_rollouts(tmp_path, "slow", 12, 3, PROBLEMS, [rollout(score=0.25)])
+    path = write_rollouts(tmp_path, "slow", 12, 3, [rollout(PROBLEM, score=0.25)])
     assert path.name == "slow_000012.parquet"
     table = read_rollouts(path)
     assert table.column_names == list(COLUMNS)
@@ -47,7 +49,7 @@ def test_a_folder_is_read_by_sql_and_as_a_whole(
     store = tmp_path / "rollouts"
     store.mkdir()
     for step, score in ((1, 0.0), (2, 1.0)):
-        write_rollouts(store, "slow", step, 0, PROBLEMS, [rollout(score=score)] * 3)
+        write_rollouts(store, "slow", step, 0, [rollout(PROBLEM, score=score)] * 3)
     rows = duckdb.sql(
         f"SELECT step, avg(score), len(any_value(token_ids)) FROM '{store}/slow_*.parquet' "
         "GROUP BY step ORDER BY step"
@@ -64,7 +66,7 @@ def test_files_are_named_by_phase_and_never_overwritten(
     tmp_path: Path, rollout: Callable[..., Rollout]
 ) -> None:
     names = [
-        write_rollouts(tmp_path, phase, 12, 3, PROBLEMS, [rollout()]).name
+        write_rollouts(tmp_path, phase, 12, 3, [rollout(PROBLEM)]).name
         for phase in ("fast", "eval", "eval", "eval")
     ]
     assert names == [
@@ -76,10 +78,9 @@ def test_files_are_named_by_phase_and_never_overwritten(
 
 
 def test_a_failed_verdict_has_no_score(tmp_path: Path) -> None:
-    completion = Completion((1,), (2,), (-0.5,), "t", True, 0)
-    failed = Rollout("p", "c", completion, Failure("it raised ValueError: no", "Traceback"))
-    graded = Rollout("p", "c", completion, Verdict(0.0, "wrong"))
-    path = write_rollouts(tmp_path, "slow", 1, 0, {"p": Problem("p", "?")}, [failed, graded])
+    failed = made("p", "c", Failure("it raised ValueError: no", "Traceback"), turn("t"))
+    graded = made("p", "c", Verdict(0.0, "wrong"), turn("t"))
+    path = write_rollouts(tmp_path, "slow", 1, 0, [failed, graded])
     rows = read_rollouts(path).to_pylist()
     assert [(row["score"], row["feedback"]) for row in rows] == [
         (None, "it raised ValueError: no"),
@@ -89,10 +90,10 @@ def test_a_failed_verdict_has_no_score(tmp_path: Path) -> None:
 
 def test_no_text_or_reference_of_a_model_or_task_can_stop_the_writing(tmp_path: Path) -> None:
     hostile = "\x00\x1b[2J\ud800\u202e'; DROP TABLE x; --"
-    completion = Completion((), (), (-math.inf,), hostile, False, 0)
-    written = Rollout(hostile, "c", completion, Verdict(0.0, hostile))
-    problems = {hostile: Problem(hostile, hostile, {1, 2}.__class__)}
-    (row,) = read_rollouts(write_rollouts(tmp_path, "eval", 0, 0, problems, [written])).to_pylist()
+    said = turn(hostile, read=(), sampled=(), logprobs=(-math.inf,), finished=False)
+    problem = Problem(hostile, hostile, {1, 2}.__class__)
+    written = made(problem, "c", Verdict(0.0, hostile), said)
+    (row,) = read_rollouts(write_rollouts(tmp_path, "eval", 0, 0, [written])).to_pylist()
     assert row["text"] == row["question"] == hostile.replace("\ud800", "\ufffd")
     assert row["logprobs"] == [-math.inf]
     assert json.loads(row["reference"]) == "<class 'set'>"

@@ -10,14 +10,17 @@ from hypothesis import strategies as st
 
 from fastslow.run.serial import dumps, state_from_json, state_to_json
 from fastslow.run.state import LoopState
+from fastslow.run.stored import StoredState, check
+from fastslow.testing import rollout
 from fastslow.types import (
     Candidate,
-    Completion,
     Context,
     Demonstration,
     Failure,
     Population,
+    Problem,
     Rollout,
+    Turn,
     Verdict,
 )
 
@@ -37,43 +40,75 @@ candidates = st.builds(
     st.dictionaries(texts, scores, max_size=3),
 )
 ids = st.lists(st.integers(0, 50_000), max_size=4).map(tuple)
-completions = st.builds(
-    Completion,
+turns = st.builds(
+    Turn,
     ids,
     ids,
     st.lists(st.floats(allow_nan=False), max_size=4).map(tuple),
     texts,
     st.booleans(),
-    st.integers(0, 99),
 )
-rollouts = st.builds(
-    Rollout,
-    texts,
-    texts,
-    completions,
-    st.builds(Verdict, scores, texts) | st.builds(Failure, texts, texts),
-)
-states = st.builds(
-    LoopState,
-    st.integers(0, 10**6),
-    st.integers(0, 10**5),
-    st.lists(candidates, min_size=1, max_size=3, unique_by=lambda c: c.context.digest).map(
-        lambda found: Population(tuple(found))
-    ),
-    st.lists(rollouts, max_size=3).map(lambda rs: {(r.problem_id, r.context): r for r in rs}),
-    st.integers(0, 9),
-    st.dictionaries(texts, contexts, max_size=2),
-)
+verdicts = st.builds(Verdict, scores, texts) | st.builds(Failure, texts, texts, st.booleans())
+problems = st.builds(Problem, texts, texts, st.just({1, 2}))  # a reference that JSON lacks
+populations = st.lists(
+    candidates, min_size=1, max_size=3, unique_by=lambda c: c.context.digest
+).map(lambda found: Population(tuple(found)))
 
 
-@given(states)
+@st.composite
+def states(draw: st.DrawFn) -> LoopState:
+    population = draw(populations)
+    rollouts = st.builds(
+        Rollout,
+        problems,
+        st.sampled_from(population.contexts),
+        st.lists(turns, min_size=1, max_size=3).map(tuple),
+        verdicts,
+        st.integers(0, 99),
+    )
+    known = draw(st.lists(rollouts, max_size=3, unique_by=lambda rollout: rollout.problem.id))
+    return LoopState(
+        draw(st.integers(0, 10**6)),
+        draw(st.integers(0, 10**5)),
+        population,
+        {rollout.key: rollout for rollout in known},
+        draw(st.integers(0, 9)),
+        draw(st.dictionaries(texts, contexts, max_size=2)),
+    )
+
+
+def problems_of(state: LoopState) -> dict[str, Problem]:
+    return {rollout.problem.id: rollout.problem for rollout in state.rollouts.values()}
+
+
+@given(states())
 @settings(deadline=None, max_examples=50)
 def test_a_state_comes_back_as_it_was(state: LoopState) -> None:
     text = dumps(state_to_json(state))
-    found = state_from_json(json.loads(text))
+    found = state_from_json(json.loads(text), problems_of(state))
     assert found == state
     assert list(found.rollouts) == list(state.rollouts)  # the order, too
-    assert found.population.digests == state.population.digests
+
+
+@given(states())
+@settings(deadline=None, max_examples=20)
+def test_rollouts_of_problems_that_are_gone_are_left_out(state: LoopState) -> None:
+    data = json.loads(dumps(state_to_json(state)))
+    known = problems_of(state)
+    gone = set(sorted(known)[:1])
+    found = state_from_json(data, {name: p for name, p in known.items() if name not in gone})
+    assert list(found.rollouts) == [key for key in state.rollouts if key[0] not in gone]
+
+
+def test_a_reusable_rollout_of_an_unknown_context_is_refused() -> None:
+    population = Population((Candidate(Context("Answer.")),))
+    one = rollout(Problem("p", "?"), population.best.context, 1.0)
+    data = state_to_json(LoopState(1, 0, population, {one.key: one}))
+    data = json.loads(dumps(data))
+    check(StoredState, data)
+    data["rollouts"][0]["context"] = "0" * 16
+    with pytest.raises(ValueError, match="a context that is not in the population"):
+        check(StoredState, data)
 
 
 @given(st.floats())

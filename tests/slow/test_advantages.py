@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastslow import testing
 from fastslow.slow.advantages import (
     Baseline,
     Truncated,
@@ -18,22 +19,16 @@ from fastslow.slow.advantages import (
     with_truncation,
 )
 from fastslow.slow.data import policy_gradient_data
-from fastslow.types import Completion, Group, Problem, Rollout, Verdict
+from fastslow.testing import turn
+from fastslow.types import Group, Problem, Rollout
 from one_turn import advantage_of, completion_of, logprobs_of, prompt_of, weight_of
 
 REWARDS = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]) | st.floats(0, 1), min_size=2, max_size=9)
 
 
 def rollout(problem: str, context: str, reward: float, tokens: int = 3) -> Rollout:
-    completion = Completion(
-        prompt_ids=(len(context), 1),
-        token_ids=tuple(range(tokens)),
-        logprobs=(-0.5,) * tokens,
-        text="",
-        finished=True,
-        policy_version=4,
-    )
-    return Rollout(problem, context, completion, Verdict(reward))
+    said = turn(read=(len(context), 1), sampled=range(tokens))
+    return testing.rollout(problem, context, reward, said, version=4)
 
 
 def group(name: str, rollouts: Sequence[tuple[str, float, int]]) -> Group:
@@ -96,7 +91,7 @@ def cut_off(name: str, rollouts: Sequence[tuple[float, int, bool]]) -> Group:
     made = [(rollout(name, "c", reward, tokens), whole) for reward, tokens, whole in rollouts]
     return Group(
         Problem(name, f"{name}?"),
-        tuple(replace(r, completion=replace(r.completion, finished=whole)) for r, whole in made),
+        tuple(replace(r, turns=(replace(r.turns[0], finished=whole),)) for r, whole in made),
     )
 
 

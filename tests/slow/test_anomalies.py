@@ -4,19 +4,22 @@ import math
 
 import pytest
 
+from fastslow import testing
 from fastslow.errors import RunError
 from fastslow.slow.anomalies import (
+    MISMATCH,
+    Anomaly,
     AnomalyError,
-    MismatchError,
-    refuse_non_finite,
+    anomaly_at_sampling,
     stop_if_lost,
     stop_if_not_finite,
 )
-from fastslow.types import Completion, Rollout, Verdict
+from fastslow.testing import turn
+from fastslow.types import Rollout
 
 
 def test_some_steps_may_go_without_an_update() -> None:
-    anomaly = AnomalyError("a loss is not finite", ["problem p under context c"])
+    anomaly = Anomaly("a loss is not finite", ("problem p under context c",))
     stop_if_lost(anomaly, step=7, skipped=2, limit=3)
     with pytest.raises(
         RunError, match=r"^step 7: a loss is not finite, .* 3 steps in a row"
@@ -28,26 +31,26 @@ def test_some_steps_may_go_without_an_update() -> None:
 
 def test_a_mismatch_ends_the_run_at_once() -> None:
     with pytest.raises(RunError, match=r"^step 7: .* differ\. The last checkpoint"):
-        stop_if_lost(MismatchError("log-probabilities differ"), step=7, skipped=1, limit=3)
+        stop_if_lost(Anomaly("log-probabilities differ", kind=MISMATCH), 7, skipped=1, limit=3)
 
 
 def test_a_rollout_is_named_once() -> None:
-    assert AnomalyError("", ["b", "a", "b"]).rollouts == ("b", "a")
+    assert AnomalyError("", ["b", "a", "b"]).anomaly.rollouts == ("b", "a")
 
 
 def rollout(problem: str, logprob: float) -> Rollout:
-    completion = Completion((1, 2), (3, 4), (-1.0, logprob), "", True, 0)
-    return Rollout(problem, "c", completion, Verdict(0.0, ""))
+    return testing.rollout(problem, "c", 0.0, turn(sampled=(3, 4), logprobs=(-1.0, logprob)))
 
 
 @pytest.mark.parametrize("logprob", [math.nan, math.inf, -math.inf])
 def test_rollouts_of_a_policy_that_computes_no_numbers_are_refused(logprob: float) -> None:
     """Though all of them earned the same, so that no update would have been made of them."""
     sound, broken = [rollout("p", -0.5)] * 3, rollout("q", logprob)
-    refuse_non_finite(sound)
+    assert anomaly_at_sampling(sound) is None
     stop_if_not_finite(sound)
-    with pytest.raises(AnomalyError, match=r"^a log-probability at sampling is not fin") as caught:
-        refuse_non_finite([*sound, broken])
-    assert caught.value.rollouts == ("problem q under context c",)
+    found = anomaly_at_sampling([*sound, broken, broken])
+    assert found is not None
+    assert found.cause == "a log-probability at sampling is not finite"
+    assert found.rollouts == ("problem q under context c",)
     with pytest.raises(RunError, match=r"in 1 of 4 rollouts, the first of problem q under"):
         stop_if_not_finite([*sound, broken])

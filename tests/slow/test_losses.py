@@ -13,9 +13,9 @@ from fastslow.config import SlowConfig
 from fastslow.errors import InputError
 from fastslow.slow.base import LossInputs, Reader, SlowLearner
 from fastslow.slow.coefficients import coefficients
-from fastslow.slow.opd import check_teacher
 from fastslow.slow.registry import create
-from fastslow.types import Completion, Context, Datum, Group, Problem, Rollout, Verdict
+from fastslow.testing import rollout, turn
+from fastslow.types import Context, Datum, Group, Problem, TokenSequence
 
 MAX_TOKENS = 12
 CAP = 4.0
@@ -39,10 +39,10 @@ def groups_of(seed: int, drift: float) -> tuple[list[Group], list[Tensor]]:
             policy, noise = torch.randn(2, length, generator=generator, dtype=torch.float64)
             policy = -policy.abs() - 0.01
             behaviour = (policy - drift * noise).tolist()
-            completion = Completion(
-                (7, number), tuple(range(length)), tuple(behaviour), "", number != 1, 0
+            said = turn(
+                read=(7, number), sampled=range(length), logprobs=behaviour, finished=number != 1
             )
-            rollouts.append(Rollout(name, "c", completion, Verdict(reward)))
+            rollouts.append(rollout(name, "c", reward, said))
             logprobs.append(policy)
         groups.append(Group(Problem(name, "?"), tuple(rollouts)))
     return groups, logprobs
@@ -53,7 +53,7 @@ def data_of(learner: SlowLearner, groups: Sequence[Group]) -> list[Datum]:
 
 
 def sampled(values: Sequence[float], datum: Datum) -> Tensor:
-    return torch.tensor([values[n] for n in datum.scored], dtype=torch.float64)
+    return torch.tensor([values[n] for n in datum.sequence.scored], dtype=torch.float64)
 
 
 def ours(
@@ -65,7 +65,7 @@ def ours(
         torch.cat(leaves),
         torch.cat([sampled(d.logprobs, d) for d in data]),
         torch.cat([sampled(d.advantages, d) for d in data]),
-        torch.cat([torch.full((len(d.scored),), n) for n, d in enumerate(data)]),
+        torch.cat([torch.full((len(d.sequence.scored),), n) for n, d in enumerate(data)]),
     )
     weights = torch.cat([sampled(d.weights, d) for d in data])
     loss = (weights * learner.loss(inputs)).sum()
@@ -160,7 +160,7 @@ def test_losses_are_trl_s(name: str, drift: float, truncated: str) -> None:
     data = data_of(this, groups)
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     if truncated == "mask":
-        logprobs = [row for row, r in zip(logprobs, rollouts, strict=True) if r.completion.finished]
+        logprobs = [row for row, r in zip(logprobs, rollouts, strict=True) if r.finished]
     assert_same(ours(this, data, logprobs), trl_s(data, logprobs, **theirs))
 
 
@@ -244,8 +244,7 @@ def test_dapo_takes_up_to_one_off_the_reward_of_long_completions() -> None:
     """Of 12 tokens the last half is the buffer: a completion of 9 loses a half."""
     lengths = [3, 6, 9, 12]
     rollouts = tuple(
-        Rollout("a", "c", Completion((1,), (1,) * n, (-1.0,) * n, "", True, 0), Verdict(1.0))
-        for n in lengths
+        rollout("a", "c", 1.0, turn(sampled=(1,) * n, logprobs=(-1.0,) * n)) for n in lengths
     )
     groups = [Group(Problem("a", "?"), rollouts)]
     assert data_of(learner("dapo", overlong=0.0), groups) == []
@@ -276,9 +275,9 @@ def test_sft_is_the_cross_entropy_of_right_answers(under_context: bool) -> None:
     found = ours(this, data, chosen)
     assert found[0] == pytest.approx(-torch.cat(chosen).mean().item())
     for datum, number in zip(data, right, strict=True):
-        completion = rollouts[number].completion
-        prompt = completion.prompt_ids if under_context else (99,)
-        assert datum.tokens == (*prompt, *completion.token_ids)
+        right_one = rollouts[number]
+        prompt = right_one.prompt if under_context else (99,)
+        assert datum.tokens == [*prompt, *right_one.sampled]
         assert datum.policy_version == (0 if under_context else None)
     assert this.data(groups[:0], (), cast(Reader, Encoder())) == []
 
@@ -297,15 +296,15 @@ def test_distillation_takes_turns_with_the_contexts_that_the_window_holds() -> N
 class Teacher(Encoder):
     """Finds every token of the n-th completion n nats likelier than -5."""
 
-    def logprobs(self, prompts: object, completions: Sequence[Sequence[int]]) -> list[list[float]]:
-        return [[-5.0 + n] * len(tokens) for n, tokens in enumerate(completions)]
+    def logprobs(self, sequences: Sequence[TokenSequence]) -> list[list[float]]:
+        return [[-5.0 + n] * len(sequence.scored) for n, sequence in enumerate(sequences)]
 
 
 def test_on_policy_distillation_follows_the_teacher_token_by_token() -> None:
     groups, logprobs = groups_of(3, 0.0)
     this = learner("opd", teacher="another")
-    this.teacher = cast(Reader, Teacher())
-    assert this.teacher_model == "another"
+    this.samplers["slow.opd.teacher"] = cast(Reader, Teacher())
+    assert this.models == {"slow.opd.teacher": "another"}
     empty = Group(Problem("c", "?"), ())
     data = this.data([*groups, empty], (), cast(Reader, Encoder()))
     value, gradients = ours(this, data, logprobs)
@@ -320,9 +319,12 @@ def test_a_teacher_with_other_tokens_is_refused() -> None:
         def encode(self, context: Context, question: str) -> tuple[int, ...]:
             return (1, 2)
 
-    check_teacher(cast(Reader, Teacher()), cast(Reader, Encoder()))
+    this = learner("opd", teacher="another")
+    this.samplers["slow.opd.teacher"] = cast(Reader, Teacher())
+    this.check(cast(Reader, Encoder()))
+    this.samplers["slow.opd.teacher"] = cast(Reader, Other())
     with pytest.raises(InputError, match=r"slow\.opd\.teacher: the teacher's tokenizer"):
-        check_teacher(cast(Reader, Other()), cast(Reader, Encoder()))
+        this.check(cast(Reader, Encoder()))
 
 
 @pytest.mark.parametrize("name", ["cispo", "grpo", "dapo", "dr_grpo", "gspo", "reinforce"])
@@ -339,7 +341,7 @@ def test_coefficients_take_the_same_step(name: str) -> None:
         torch.cat(logprobs) + rows @ parameters,
         torch.cat([sampled(d.logprobs, d) for d in data]),
         torch.cat([sampled(d.advantages, d) for d in data]),
-        torch.cat([torch.full((len(d.scored),), n) for n, d in enumerate(data)]),
+        torch.cat([torch.full((len(d.sequence.scored),), n) for n, d in enumerate(data)]),
     )
     loss = (weights * this.loss(inputs)).sum()
     (expected,) = torch.autograd.grad(loss, parameters)

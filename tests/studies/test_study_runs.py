@@ -140,7 +140,7 @@ def test_a_study_is_run_once_and_shares_its_runs(
 
     before = snapshot(tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr("fastslow.training.build_policy", no_policy)
+        patched.setattr("fastslow.build.open_trainer", no_policy)
         again = fastslow("efficiency", path)
         shared = fastslow("star-graph", path)
     assert (again.code, shared.code) == (0, 0)
@@ -198,7 +198,7 @@ def test_an_evaluation_is_made_once_even_if_another_fails(
         map(str, rows)
     )
 
-    monkeypatch.setattr("fastslow.training.build_policy", no_policy)
+    monkeypatch.setattr("fastslow.build.open_trainer", no_policy)
     again = fastslow("quadrants", path)
     assert (again.code, again.err) == (0, "")
     assert result(prepared, "results.json")["rows"] == rows
@@ -281,7 +281,7 @@ def test_what_is_finished_can_be_concluded_from_alone(
     monkeypatch.delenv("DISTURB", raising=False)
     prepared = prepare("star-graph", path, [])
     states = [status(spec) for spec in prepared.plan.runs]
-    monkeypatch.setattr("fastslow.training.build_policy", no_policy)
+    monkeypatch.setattr("fastslow.build.open_trainer", no_policy)
     done = fastslow("star-graph", path, "--conclude")
     assert (done.code, done.err) == (0, "")
     assert [status(spec) for spec in prepared.plan.runs] == states
@@ -449,8 +449,9 @@ def test_showing_and_concluding_are_two_things(
 def test_the_help_says_what_every_study_asks(fastslow: Command) -> None:
     done = fastslow("--help")
     assert done.code == 0
+    told = " ".join(done.out.split())
     for name, asks in STUDIES.items():
-        assert f"{name}: {asks}" in done.out
+        assert f"{name}: {asks}" in told
     assert "a table [study] or without" in done.out
 
 

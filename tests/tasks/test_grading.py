@@ -17,7 +17,7 @@ from fastslow.config import TaskConfig
 from fastslow.curriculum import Curriculum
 from fastslow.errors import InputError, RunError
 from fastslow.tasks import Task, create, loading
-from fastslow.tasks.grading import Graders
+from fastslow.tasks.grading import Graders, settle
 from fastslow.tasks.grading_server import work
 from fastslow.types import Failure, Problem, Split, Verdict
 
@@ -165,13 +165,13 @@ def test_two_are_graded_at_a_time(graders: Graders, tmp_path: Path) -> None:
 def test_a_completion_that_stops_a_verifier_that_works_scores_0(
     graders: Graders, completion: str, reason: str
 ) -> None:
-    first, bad, last = graders.grade(pairs("a", completion, "a"))
+    first, bad, last = settle(graders.grade(pairs("a", completion, "a")))
     assert first == last == Verdict(1.0, "p a")
     assert isinstance(bad, Verdict)
     assert bad.score == 0.0
     assert f"The answer could not be graded: the verifier was stopped, {reason}" in bad.feedback
     # Of a verifier that reaches no verdict at all nothing is known.
-    assert graders.grade(pairs(completion)) == [Failure(reason)]
+    assert settle(graders.grade(pairs(completion))) == [Failure(reason, stopped=True)]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_verifier_that_fails_costs_one_verdict(
 
 def test_a_batch_of_nothing_but_trouble_comes_to_an_end(graders: Graders) -> None:
     trouble = ["_exit", "crash", "exit", "raise", "close", "group", "memory", "interrupt"] * 6
-    *found, last = graders.grade(pairs(*trouble, "a"))
+    *found, last = settle(graders.grade(pairs(*trouble, "a")))
     fails = [text in ("exit", "raise", "interrupt") for text in trouble]
     assert [isinstance(verdict, Failure) for verdict in found] == fails
     assert {verdict.score for verdict in found if isinstance(verdict, Verdict)} == {0.0}
@@ -214,7 +214,9 @@ def test_what_a_verifier_does_on_the_side_changes_no_verdict(
 
 
 def test_all_that_a_verifier_started_is_killed(graders: Graders, tmp_path: Path) -> None:
-    assert graders.grade(pairs(f"leave {tmp_path / 'left'}")) == [Failure("it ended its process")]
+    assert graders.grade(pairs(f"leave {tmp_path / 'left'}")) == [
+        Failure("it ended its process", stopped=True)
+    ]
     time.sleep(1.5)
     assert not (tmp_path / "left").exists()
 

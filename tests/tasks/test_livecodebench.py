@@ -53,6 +53,18 @@ def test_hard_problems_are_taken_unless_others_are_asked_for() -> None:
         livecodebench(difficulty=["medium"])
 
 
+def test_two_questions_with_one_id_are_refused(tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in SOURCE.read_text().splitlines()]
+    path = tmp_path / "rows.jsonl"
+    twice = [*rows, {**rows[0], "question_content": "Another question."}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in twice))
+    level = rows[0]["difficulty"]
+    with pytest.raises(InputError, match=r"two problems have the id .*another question"):
+        livecodebench(path, difficulty=[level]).problems("test")
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]))
+    assert livecodebench(path, difficulty=[level]).problems("test")
+
+
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_it_is_for_evaluation_only(split: Any) -> None:
     with pytest.raises(InputError, match=f"evaluation only and has no {split} split"):

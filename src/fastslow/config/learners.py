@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -41,6 +41,7 @@ class ReflectionConfig(Section):
     """"default": not sent, for models that take no other. If a server refuses it, it is left out
     from then on."""
     max_tokens: Size = 2048
+    """Tokens of one answer of the reflection model, at most."""
     max_tokens_key: Literal["auto", "max_tokens", "max_completion_tokens", "none"] = "auto"
     """What a server calls ``max_tokens``. "auto": max_tokens, or max_completion_tokens once that is
     refused; "none": not sent."""
@@ -82,10 +83,39 @@ class ReflectionConfig(Section):
         return self
 
 
-class FastConfig(Section):
+class LearnerSection(Section):
+    """A table of options that learners share. A learner's own options stand in a table of its name
+    within it, such as ``[slow.cispo]``, and the learner validates them."""
+
+    model_config = ConfigDict(extra="allow")
+
+    section: ClassVar[str]
+    algorithm: str
+
+    @model_validator(mode="after")
+    def _only_tables_are_left(self) -> Self:
+        """Any other key that is not known is a mistake."""
+        for key, value in (self.model_extra or {}).items():
+            if not isinstance(value, Mapping):
+                known = [*type(self).model_fields, self.algorithm]
+                text = unknown_key(f"{self.section}.{name_shown(key)}", key, known)
+                raise PydanticCustomError("unknown_key", "{text}", {"text": text})
+        return self
+
+    @property
+    def tables(self) -> dict[str, Any]:
+        """The tables of learners, by their names."""
+        return dict(self.model_extra or {})
+
+
+class FastConfig(LearnerSection):
     """``[fast]``: the learner of contexts (paper, fast phase)."""
 
-    algorithm: Literal["gepa"] = "gepa"
+    section = "fast"
+
+    algorithm: str = "gepa"
+    """The fast learner: gepa (the paper's), bootstrap, opro, playbook, frozen, or one of your own
+    (see docs/extending.md)."""
     population: Annotated[int, Field(ge=1, le=10_000)] = 4
     """K, contexts kept for a cycle."""
     every: Positive = 6
@@ -98,15 +128,18 @@ class FastConfig(Section):
     """Contexts proposed in one fast phase, at most."""
     minibatch: Size = 3
     """Anchors on which a proposal must beat its parent before it is scored on all of them."""
-    components: tuple[Literal["demonstrations", "instructions"], ...] = ("demonstrations",)
-    """What may be rewritten. "instructions" needs ``[fast.reflection]``."""
+    components: Annotated[tuple[str, ...], Field(max_length=100)] = ("demonstrations",)
+    """What gepa may rewrite: demonstrations, instructions (needs ``[fast.reflection]``), or the
+    component of a proposer of your own."""
     pool: SizeOrNone = 64
     """Training problems set aside for demonstrations, at most a quarter of the split: no slow step
     and no anchor set asks them."""
     reuse: bool = True
     """Whether rollouts of the fast phase take part in the slow phase of the same cycle."""
     demonstrations: DemonstrationsConfig = DemonstrationsConfig()
+    """Limits of the proposer that writes solved problems into the context."""
     reflection: ReflectionConfig = ReflectionConfig()
+    """The language model that rewrites instructions."""
 
     @model_validator(mode="after")
     def _components_can_be_had(self) -> FastConfig:
@@ -131,15 +164,17 @@ class LoraConfig(Section):
     """``[slow.lora]``: train low-rank adapters instead of all weights."""
 
     rank: Annotated[int, Field(ge=1, le=65_536)] = 16
+    """Rank of each adapter."""
     alpha: Annotated[float, Field(gt=0)] = 32.0
+    """Scale of the adapters: their product is multiplied by alpha / rank."""
     targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    """Names of the linear layers that get an adapter. "all-linear": all but the output layer."""
 
 
-class SlowConfig(Section):
-    """``[slow]``: the learner of weights (paper, slow phase). A learner's own options stand in a
-    table of its name, such as ``[slow.cispo]``."""
+class SlowConfig(LearnerSection):
+    """``[slow]``: the learner of weights (paper, slow phase)."""
 
-    model_config = ConfigDict(extra="allow")
+    section = "slow"
 
     algorithm: str = "cispo"
     """The slow learner: cispo, grpo, dapo, dr_grpo, gspo, reinforce, sft, distill, opd, or one of
@@ -159,14 +194,18 @@ class SlowConfig(Section):
     sft, distill and opd learn from no advantage of ours and pass over
     "mask"."""
     lr: Annotated[float, Field(gt=0)] = 1e-6
+    """Learning rate of AdamW after the warm-up. The default is the paper's."""
     warmup: NonNegative = 10
     """Steps over which the learning rate rises linearly from 0."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
         0.9,
         0.999,
     )
+    """Decay rates of AdamW's running means of the gradient and of its square."""
     eps: Annotated[float, Field(gt=0)] = 1e-8
+    """Number that AdamW adds to the denominator of an update."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled weight decay of AdamW. 0: none."""
     max_grad_norm: Annotated[float, Field(gt=0, allow_inf_nan=True)] = 1.0
     """Norm that gradients are clipped to; inf: no clipping."""
     kl: Annotated[float, Field(ge=0)] = 0.001
@@ -184,19 +223,4 @@ class SlowConfig(Section):
     mismatch_error: Nats | Literal["auto"] = "auto"
     """Nats of the same from which the run ends. "auto": 1 in float32, 5 in bfloat16; inf: never."""
     lora: LoraConfig | None = None
-
-    @model_validator(mode="after")
-    def _only_tables_are_left(self) -> SlowConfig:
-        """Learners validate their own tables; any other key that is not known is a mistake."""
-        for key, value in (self.model_extra or {}).items():
-            if not isinstance(value, Mapping):
-                text = unknown_key(
-                    f"slow.{name_shown(key)}", key, [*type(self).model_fields, self.algorithm]
-                )
-                raise PydanticCustomError("unknown_key", "{text}", {"text": text})
-        return self
-
-    @property
-    def tables(self) -> dict[str, Any]:
-        """The tables of learners, by their names."""
-        return dict(self.model_extra or {})
+    """Trains low-rank adapters. Left out: all weights are trained."""

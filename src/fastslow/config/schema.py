@@ -24,14 +24,18 @@ class DemonstrationConfig(Section):
     """One solved problem in the seed context."""
 
     question: str
+    """Text of the user's turn."""
     answer: str
+    """Text of the model's turn, in the format that the verifier wants."""
 
 
 class ContextConfig(Section):
     """``[context]``: the seed context Phi_0."""
 
     instructions: str = DEFAULT_INSTRUCTIONS
+    """System message of the seed context. Empty: no system message."""
     demonstrations: Annotated[tuple[DemonstrationConfig, ...], Field(max_length=1000)] = ()
+    """Solved problems of the seed context, in the order in which they are shown."""
 
 
 class TaskConfig(BaseModel):
@@ -62,6 +66,7 @@ class ShareConfig(Section):
     """``[[stages.mix]]``: a task and its share of every batch."""
 
     task: TaskConfig
+    """A task of the mix, as a table with a name."""
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """In proportion to the other weights of the stage: 2 and 1 are two thirds and one third."""
 
@@ -70,8 +75,11 @@ class StageConfig(Section):
     """``[[stages]]``: a stretch of the run on one task, or on several that are mixed."""
 
     steps: Positive
+    """Slow steps of this stage."""
     task: TaskConfig | None = None
+    """The task of this stage, as a table with a name. Give it, or ``mix``."""
     mix: Annotated[tuple[ShareConfig, ...], Field(max_length=100)] = ()
+    """Tasks that share every batch of this stage, each with its weight."""
 
     @model_validator(mode="after")
     def _task_or_mix(self) -> StageConfig:
@@ -98,8 +106,10 @@ class StageConfig(Section):
 class PolicyConfig(Section):
     """``[policy]``: where the model runs and how it is sampled."""
 
-    backend: Literal["local"] = "local"
+    backend: str = "local"
+    """Where the model runs: in this process."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Device that the model runs on. "auto": cuda, else mps, else cpu."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the weights that compute. In bfloat16 the optimiser moves fp32 copies of them. Logits
     and log-probabilities are fp32 either way."""
@@ -110,6 +120,7 @@ class PolicyConfig(Section):
     stop: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(max_length=100)] = ()
     """Texts that end a completion, as the model's own end of turn does. They are kept in it."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Temperature at which rollouts are sampled. 1: the model's own distribution."""
     rows: Size = 128
     """Completions decoded side by side, at most."""
     kv_memory: Annotated[float, Field(gt=0)] = 4.0
@@ -124,6 +135,7 @@ class EvalConfig(Section):
     """Slow steps between evaluations; 0: at the end of every cycle. The run's start and end are
     always evaluated."""
     split: Literal["validation", "test"] = "validation"
+    """The split that problems of evaluations are taken from."""
     problems: SizeOrNone = 64
     """Problems evaluated (the first of the split); 0: no evaluation."""
     samples: Annotated[int, Field(ge=1, le=10_000)] = 1
@@ -141,6 +153,7 @@ class LogConfig(Section):
     """``[log]``: what is kept of a run, and where."""
 
     folder: Place = Path("runs")
+    """Folder that holds the folders of runs."""
     checkpoint_every: NonNegative = 0
     """Slow steps between checkpoints; 0: at the end of every cycle. The end always has one."""
     keep: Positive = 2
@@ -149,7 +162,9 @@ class LogConfig(Section):
     """Whether the checkpoint is kept as well whose policy was most accurate when it was evaluated,
     under the contexts it is meant to be used with (see ``run.best``)."""
     rollouts: bool = True
+    """Whether every rollout is stored in the run's folder."""
     tensorboard: bool = True
+    """Whether metrics are also written for TensorBoard."""
 
 
 class RunConfig(Section):
@@ -161,18 +176,28 @@ class RunConfig(Section):
     method: Method = "fst"
     """fst: both learners. rl: weights only, under the seed context. fast: contexts only."""
     seed: Seed = 0
+    """Seed of everything random in the run: sampling, order of problems, optimiser of contexts."""
     steps: Positive | None = None
     """Slow steps of the run on ``[task]``. A run of ``[[stages]]`` counts its stages' steps."""
     name: str | None = None
     """The run's folder within ``log.folder``; None: method, task and seed."""
     context: ContextConfig = ContextConfig()
+    """The seed context."""
     task: TaskConfig | None = None
+    """The task of a run that has one. Its other keys are the task's own."""
     stages: Annotated[tuple[StageConfig, ...], Field(max_length=1000)] = ()
+    """Stretches of a run on several tasks, in order; they take the place of ``task`` and
+    ``steps``."""
     fast: FastConfig = FastConfig()
+    """The learner of contexts."""
     slow: SlowConfig = SlowConfig()
+    """The learner of weights."""
     policy: PolicyConfig = PolicyConfig()
+    """Where the model runs and how it is sampled."""
     eval: EvalConfig = EvalConfig()
+    """Accuracy on problems that are never trained on."""
     log: LogConfig = LogConfig()
+    """What is kept of a run, and where."""
 
     @model_validator(mode="after")
     def _parts_fit(self) -> RunConfig:

@@ -15,31 +15,8 @@ from transformers import PreTrainedModel
 
 from fastslow.engine.divergence import Distributions
 from fastslow.engine.head import TokenScores, score_logits
-from fastslow.engine.sampling import Decoder, SampledTokens, SamplingLimits, sample
-
-
-class TokenSequence(NamedTuple):
-    """Token ids, some of which are scored: those that the policy sampled, in one turn or several.
-
-    Attributes:
-        tokens: all of them, up to the last one that is scored or further.
-        scored: positions of the scored tokens, ascending. There is at least one, and none is 0:
-            nothing predicts the first token.
-    """
-
-    tokens: Sequence[int]
-    scored: Sequence[int]
-
-    @classmethod
-    def of(cls, prompt: Sequence[int], completion: Sequence[int]) -> TokenSequence:
-        """A prompt and its completion, all of which is scored; neither is empty."""
-        end = len(prompt) + len(completion)
-        return cls([*prompt, *completion], range(len(prompt), end))
-
-    @property
-    def targets(self) -> list[int]:
-        """The scored tokens."""
-        return [self.tokens[position] for position in self.scored]
+from fastslow.engine.sampling import Decoder, OnTurn, SamplingLimits, ignore, sample
+from fastslow.types import TokenSequence, Turn
 
 
 class PassScores(NamedTuple):
@@ -173,15 +150,15 @@ class Engine(ABC):
         seeds: Sequence[Sequence[int]],
         limits: SamplingLimits,
         rows: int,
-        on_finished: Callable[[int], None] = lambda count: None,
-    ) -> list[list[SampledTokens]]:
+        on_turn: OnTurn = ignore,
+    ) -> list[list[Turn]]:
         """Sample ``len(seeds[u])`` completions of each prompt u, at most ``rows`` side by side.
 
         A completion depends on its prompt and its seed, not on what is sampled beside it.
-        ``on_finished`` is told of completions as they end and may raise to stop the sampling.
+        ``on_turn`` is told of completions as they end and may raise to stop the sampling.
         """
         decoder = self.decoder(prompts, list(map(len, seeds)), limits)
-        return sample(decoder, prompts, seeds, limits, rows, self.device, on_finished)
+        return sample(decoder, prompts, seeds, limits, rows, self.device, on_turn)
 
 
 def batches_by_tokens(lengths: Sequence[int], budget: int) -> Iterator[range]:

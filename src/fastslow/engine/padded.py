@@ -11,16 +11,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from fastslow.engine.base import (
-    Against,
-    Engine,
-    PassScores,
-    TokenSequence,
-    batches_by_tokens,
-)
+from fastslow.engine.base import Against, Engine, PassScores, batches_by_tokens
 from fastslow.engine.divergence import TokenLogits, divergence_of_logits
 from fastslow.engine.head import score_logits
 from fastslow.engine.sampling import Decoder, SamplingLimits
+from fastslow.types import TokenSequence
 
 
 class PaddedEngine(Engine):

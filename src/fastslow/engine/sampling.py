@@ -11,18 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastslow.types import Turn
+
 _REFILL = 4
 """Finished completions are replaced when they make up this part of the rows: 1/4. Prompts are
 prefilled a few at a time, since a single one leaves the processor half idle."""
 
 
-@dataclass(frozen=True)
-class SampledTokens:
-    """One sampled completion: token ids, log pi of each in nats, and whether it ended by itself."""
+OnTurn = Callable[[int, int, Turn], None]
+"""Receives a completion as soon as it ends: index of its prompt, index of its seed, the turn."""
 
-    token_ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    finished: bool
+
+def ignore(prompt: int, seed: int, turn: Turn) -> None:
+    """An ``OnTurn`` that does nothing."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,14 @@ class SamplingLimits:
         stop_ids: tokens that end it; they are kept in it.
         temperature: of the distribution.
         stops: whether a completion ends with these tokens, beside ``stop_ids``: for stop strings.
+        decode: the text of a completion's tokens.
     """
 
     max_tokens: int
     stop_ids: frozenset[int]
     temperature: float
     stops: Callable[[Sequence[int]], bool] | None = None
+    decode: Callable[[Sequence[int]], str] = lambda tokens: ""
 
     def ends(self, tokens: Sequence[int]) -> bool:
         """Whether a completion that has come this far has ended by itself."""
@@ -114,12 +117,15 @@ def _rank_within(rows: Tensor) -> Tensor:
 
 @dataclass
 class _Sampling:
-    """One completion under way."""
+    """One completion under way: that of seed ``seed`` of prompt ``prompt``, both by index."""
 
+    prompt: int
+    seed: int
     uniforms: np.ndarray
     tokens: list[int]
     logprobs: list[float]
     ended: bool = False
+    turn: Turn | None = None
 
 
 def sample(
@@ -129,8 +135,8 @@ def sample(
     limits: SamplingLimits,
     rows: int,
     device: torch.device,
-    on_finished: Callable[[int], None] = lambda count: None,
-) -> list[list[SampledTokens]]:
+    on_turn: OnTurn = ignore,
+) -> list[list[Turn]]:
     """Sample ``len(seeds[u])`` completions of prompt u, at most ``rows`` at a time.
 
     Completions of one prompt are one row until they differ. The places of those that ended go to
@@ -140,7 +146,8 @@ def sample(
         Completions per prompt, in the order of its seeds.
     """
     results = [
-        [_Sampling(_uniforms(seed, limits.max_tokens), [], []) for seed in some] for some in seeds
+        [_Sampling(u, n, _uniforms(seed, limits.max_tokens), [], []) for n, seed in enumerate(some)]
+        for u, some in enumerate(seeds)
     ]
     waiting = deque((u, results[u]) for u in decoder.order() if results[u])
     row_members: list[list[_Sampling]] = []
@@ -155,17 +162,21 @@ def sample(
                 logits = new_logits if logits is None else torch.cat([logits, new_logits])
         assert logits is not None
         parents, row_members, ended = _advance(row_members, logits, limits, device)
-        if ended:
-            on_finished(ended)
+        for one in ended:
+            one.turn = Turn(
+                read=tuple(prompts[one.prompt]),
+                sampled=tuple(one.tokens),
+                logprobs=tuple(one.logprobs),
+                text=limits.decode(one.tokens),
+                finished=one.ended,
+            )
+            on_turn(one.prompt, one.seed, one.turn)
         decoder.keep(parents)
         logits = None
         if row_members:
             tokens = [members[0].tokens[-1] for members in row_members]
             logits = decoder.step(torch.tensor(tokens, device=device))
-    return [
-        [SampledTokens(tuple(s.tokens), tuple(s.logprobs), s.ended) for s in some]
-        for some in results
-    ]
+    return [[one.turn for one in some if one.turn is not None] for some in results]
 
 
 def _admit(
@@ -213,12 +224,12 @@ def _admit(
 
 def _advance(
     row_members: list[list[_Sampling]], logits: Tensor, limits: SamplingLimits, device: torch.device
-) -> tuple[list[int], list[list[_Sampling]], int]:
+) -> tuple[list[int], list[list[_Sampling]], list[_Sampling]]:
     """Draw the next token of every completion.
 
     Returns:
-        The rows that go on, as the rows that they come from; their members; and how many
-        completions ended.
+        The rows that go on, as the rows that they come from; their members; and the
+        completions that ended.
     """
     owners = [row for row, members in enumerate(row_members) for _ in members]
     members = [member for some in row_members for member in some]
@@ -227,7 +238,7 @@ def _advance(
         logits, uniforms, limits.temperature, torch.tensor(owners, device=device)
     )
     going_on: dict[tuple[int, int], list[_Sampling]] = {}
-    ended = 0
+    ended: list[_Sampling] = []
     for row, member, token, logprob in zip(
         owners, members, tokens.tolist(), logprobs.tolist(), strict=True
     ):
@@ -235,7 +246,7 @@ def _advance(
         member.logprobs.append(logprob)
         member.ended = limits.ends(member.tokens)
         if member.ended or len(member.tokens) == limits.max_tokens:
-            ended += 1
+            ended.append(member)
         else:
             going_on.setdefault((row, token), []).append(member)
     return [row for row, _ in going_on], list(going_on.values()), ended

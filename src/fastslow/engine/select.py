@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from fastslow.engine.base import Engine, TokenSequence
+from fastslow.engine.base import Engine
 from fastslow.engine.linear import restore
 from fastslow.engine.padded import PaddedEngine
 from fastslow.engine.sampling import SamplingLimits
 from fastslow.engine.shared import GIBIBYTE, SharedPrefixEngine
 from fastslow.errors import InputError
+from fastslow.types import TokenSequence
 
 log = logging.getLogger("fastslow.engine")
 
@@ -108,7 +109,7 @@ def _disagreement(
     prompts = [sequence.tokens[: sequence.scored[0]] for sequence in sequences]
     seeds = [(2 * number, 2 * number + 1) for number in range(len(prompts))]
     sampled = [
-        (TokenSequence.of(prompt, tokens.token_ids), tokens.logprobs)
+        (TokenSequence.of(prompt, tokens.sampled), tokens.logprobs)
         for prompt, some in zip(
             prompts, shared.sample(prompts, seeds, _LIMITS, rows=len(prompts)), strict=True
         )

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from fastslow.engine import attention
 from fastslow.engine.attention import Earlier, ForwardPass, KeyValues
-from fastslow.engine.base import Against, Engine, PassScores, TokenSequence
+from fastslow.engine.base import Against, Engine, PassScores
 from fastslow.engine.cascade import TreePass
 from fastslow.engine.decoding import SharedDecoder
 from fastslow.engine.divergence import TokenLogits, divergences
@@ -27,6 +27,7 @@ from fastslow.engine.passes import Block, plan, prune
 from fastslow.engine.sampling import Decoder, SamplingLimits
 from fastslow.engine.store import PrefixStore
 from fastslow.engine.tree import Node, grow
+from fastslow.types import TokenSequence
 
 GIBIBYTE = 2**30
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fastslow.fast.base import FastPhase
 from fastslow.fast.codec import Texts, decode, encode
-from fastslow.fast.proposer import Example, ProposalError, Proposer
-from fastslow.fast.protocol import FastPhase
+from fastslow.fast.proposer import ProposalError, Proposer
 from fastslow.types import Candidate, Context, Problem, Rollout, same_reward
 
 if TYPE_CHECKING:
@@ -87,13 +87,13 @@ class Adapter:
 
     def evaluate(
         self, batch: list[Problem], candidate: Texts, capture_traces: bool = False
-    ) -> EvaluationBatch[Example, Rollout]:
+    ) -> EvaluationBatch[Rollout, Rollout]:
         """GEPA's call for one candidate."""
         return self.batch_evaluate([(candidate, batch)])[0]
 
     def batch_evaluate(
         self, items: list[tuple[Texts, list[Problem]]]
-    ) -> list[EvaluationBatch[Example, Rollout]]:
+    ) -> list[EvaluationBatch[Rollout, Rollout]]:
         """GEPA's call for several candidates: the policy gets all their pairs as one batch."""
         from gepa.core.adapter import EvaluationBatch
 
@@ -106,8 +106,7 @@ class Adapter:
         batches = []
         for _, problems in asked:
             outputs = [next(rollouts) for _ in problems]
-            pairs_of = zip(problems, outputs, strict=True)
-            examples = [(problem, rollout) for problem, rollout in pairs_of if rollout.is_graded]
+            examples = [rollout for rollout in outputs if rollout.is_graded]
             batches.append(EvaluationBatch(outputs, list(map(_score, outputs)), examples))
         return batches
 
@@ -120,7 +119,7 @@ class Adapter:
     def make_reflective_dataset(
         self,
         candidate: Texts,
-        eval_batch: EvaluationBatch[Example, Rollout],
+        eval_batch: EvaluationBatch[Rollout, Rollout],
         components_to_update: list[str],
     ) -> dict[str, list[dict[str, Any]]]:
         """GEPA's call between scoring the parent and asking for a proposal: passes examples on."""
@@ -153,7 +152,7 @@ class Adapter:
         return {key: text for key, text in encode(child).items() if text != candidate[key]}
 
     def _ask(
-        self, proposer: Proposer, parent: Context, examples: Sequence[Example]
+        self, proposer: Proposer, parent: Context, examples: Sequence[Rollout]
     ) -> Context | None:
         try:
             child = proposer.propose(parent, examples, self._phase, self._rng)

@@ -6,13 +6,14 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fastslow.fast.proposer import Example
-from fastslow.fast.protocol import FastPhase
-from fastslow.types import Context, Demonstration, Problem
+from fastslow.fast.base import FastPhase, Tools
+from fastslow.fast.proposer import Proposer, proposer
+from fastslow.types import Context, Demonstration, Problem, Rollout
 
 
+@proposer("demonstrations")
 @dataclass(frozen=True)
-class DemonstrationProposer:
+class DemonstrationProposer(Proposer):
     """Adds, swaps or drops demonstration turns, at random; drops one where nothing failed.
 
     Turns are made of pool problems that the parent fails, and of their reference answers. A few
@@ -34,12 +35,17 @@ class DemonstrationProposer:
     probe: int
     name: str = "demonstrations"
 
+    @classmethod
+    def build(cls, tools: Tools) -> DemonstrationProposer:
+        limits = tools.config.demonstrations
+        return cls(limits.max_turns, limits.max_tokens, limits.probe)
+
     @property
     def metric_calls(self) -> int:
         return self.probe
 
     def propose(
-        self, parent: Context, examples: Sequence[Example], phase: FastPhase, rng: random.Random
+        self, parent: Context, examples: Sequence[Rollout], phase: FastPhase, rng: random.Random
     ) -> Context | None:
         turns = parent.demonstrations
         room = self.max_turns - len(turns)
@@ -47,7 +53,7 @@ class DemonstrationProposer:
         material = [] if move == "drop" else self._failed(parent, phase, rng)
         if not material:
             return replace(parent, demonstrations=_without(turns, 1, rng)) if turns else None
-        bold = all(rollout.reward == 0 for _, rollout in examples)
+        bold = all(rollout.reward == 0 for rollout in examples)
         limit = min(room if move == "add" else len(turns), len(material))
         count = _step(limit, bold, rng)
         kept = turns if move == "add" else _without(turns, count, rng)
@@ -63,7 +69,7 @@ class DemonstrationProposer:
         rng.shuffle(usable)
         probed = usable[: self.probe]
         rollouts = phase.evaluate([(problem, parent) for problem in probed])
-        rewards = {rollout.problem_id: rollout.reward for rollout in rollouts if rollout.is_graded}
+        rewards = {rollout.problem.id: rollout.reward for rollout in rollouts if rollout.is_graded}
         graded = [problem for problem in probed if problem.id in rewards]
         failed = sorted((p for p in graded if rewards[p.id] < 1), key=lambda p: rewards[p.id])
         return failed + usable[self.probe :] if len(failed) == len(graded) else failed

@@ -18,23 +18,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from fastslow.config import FastConfig, Section
 from fastslow.fast.adapter import Acceptance, Adapter, AnchorSets
+from fastslow.fast.base import Evolution, FastLearner, FastPhase, Tools
 from fastslow.fast.codec import encode
 from fastslow.fast.memo import Memo
-from fastslow.fast.proposer import Example, Proposer
-from fastslow.fast.protocol import Evolution, FastPhase
-from fastslow.fast.selection import select
-from fastslow.types import Candidate, Population, Problem, Rollout, normalise_question
+from fastslow.fast.outcome import conclude
+from fastslow.fast.proposer import PROPOSERS, Proposer
+from fastslow.fast.registry import fast_learner
+from fastslow.types import Problem, Rollout, normalise_question
 
 if TYPE_CHECKING:
     from gepa.core.adapter import GEPAAdapter
     from gepa.core.state import GEPAState
 
 log = logging.getLogger("fastslow.fast")
-
-COVERAGE = 0.5
-"""Share of the anchors that a context needs a score on to be kept. Where the verifier fails, there
-is none; too few of them say little of a context, and leave little to compare the others by."""
 
 
 def auto_budget(
@@ -50,9 +48,10 @@ def auto_budget(
     return (population + 1) * anchors + proposals * (min(minibatch, anchors) + proposal_calls)
 
 
+@fast_learner("gepa")
 @dataclass(frozen=True)
-class GepaOptimizer:
-    """A ``ContextOptimizer``: reflective evolution with per-instance Pareto selection of parents.
+class Gepa(FastLearner):
+    """Reflective evolution with per-instance Pareto selection of parents (arXiv 2507.19457).
 
     Attributes:
         population: K, contexts kept.
@@ -72,7 +71,23 @@ class GepaOptimizer:
     minibatch: int
     proposers: Sequence[Proposer]
 
-    def most_calls(self, anchors: int) -> int:
+    @classmethod
+    def build(cls, options: Section, tools: Tools) -> Gepa:
+        config = tools.config
+        return cls(
+            population=config.population,
+            budget=config.budget,
+            proposals=config.proposals,
+            minibatch=config.minibatch,
+            proposers=[PROPOSERS.find(c, "config").build(tools) for c in config.components],
+        )
+
+    @classmethod
+    def asks_reflection(cls, config: FastConfig) -> bool:
+        found = [PROPOSERS.find(component, "config") for component in config.components]
+        return any(proposer.asks_reflection for proposer in found)
+
+    def max_calls(self, anchors: int) -> int:
         return self._metric_calls(
             anchors, max((proposer.metric_calls for proposer in self.proposers), default=0)
         )
@@ -107,35 +122,16 @@ class GepaOptimizer:
                 phase.cycle,
             )
 
-        shown = frozenset(p.id for p in sets.shown) - {p.id for p in sets.scored}
-        candidates = tuple(
-            replace(_scored(candidate, anchors, memo), shown=shown)
-            for candidate in adapter.candidates.values()
+        return conclude(
+            adapter.candidates.values(),
+            memo,
+            previous=len(previous),
+            population=self.population,
+            anchors=anchors,
+            scored=sets.scored,
+            shown=frozenset(p.id for p in sets.shown) - {p.id for p in sets.scored},
+            failed=adapter.failed,
         )
-        complete = [c for c in candidates if _is_complete(c, sets.scored, memo)]
-        kept = self._kept(complete, len(sets.scored)) or candidates[: len(previous)]
-        return Evolution(
-            population=Population(kept),
-            candidates=candidates,
-            rollouts=memo.rollouts,
-            metric_calls=memo.metric_calls,
-            proposals=len(candidates) - len(previous),
-            failed_proposals=adapter.failed,
-        )
-
-    def _kept(self, complete: Sequence[Candidate], anchors: int) -> tuple[Candidate, ...]:
-        """The candidates to keep, compared on the anchors on which all have a score that counts;
-        none if there is no such anchor."""
-        able = [c for c in complete if len(c.counted) >= COVERAGE * anchors]
-        common = set.intersection(*(set(c.counted) for c in able)) if able else set()
-        if not common:
-            return ()
-        compared = [
-            replace(c, scores={p: score for p, score in c.counted.items() if p in common})
-            for c in able
-        ]
-        by_digest = {c.context.digest: c for c in able}
-        return tuple(by_digest[c.context.digest] for c in select(compared, self.population))
 
     def _metric_calls(self, anchors: int, proposal_calls: int) -> int:
         if self.budget != "auto":
@@ -169,7 +165,7 @@ class GepaOptimizer:
                 seed_candidate=state.program_candidates[0],
                 trainset=sets.shown,
                 valset=sets.scored,
-                adapter=cast("GEPAAdapter[Problem, Example, Rollout]", adapter),
+                adapter=cast("GEPAAdapter[Problem, Rollout, Rollout]", adapter),
                 module_selector=adapter.choose_proposer,
                 reflection_minibatch_size=min(self.minibatch, len(sets.shown)),
                 acceptance_criterion=Acceptance(),
@@ -210,18 +206,6 @@ def _initial_state(
     for program, evaluation in zip(programs[1:], evaluations[1:], strict=True):
         state.update_state_with_new_program([], program, evaluation, None, memo.metric_calls)
     return state
-
-
-def _scored(candidate: Candidate, anchors: Sequence[Problem], memo: Memo) -> Candidate:
-    """The candidate with the scores that it got in this phase on ``anchors``, in their order."""
-    digest = candidate.context.digest
-    tried = (memo.rollouts.get((problem.id, digest)) for problem in anchors)
-    return replace(candidate, scores={r.problem_id: r.reward for r in tried if r and r.is_graded})
-
-
-def _is_complete(candidate: Candidate, anchors: Sequence[Problem], memo: Memo) -> bool:
-    """Whether it was tried on every anchor, as a proposal is that is not rejected early."""
-    return all((p.id, candidate.context.digest) in memo.rollouts for p in anchors)
 
 
 def _without_anchors(pool: Sequence[Problem], anchors: Sequence[Problem]) -> list[Problem]:

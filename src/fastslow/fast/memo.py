@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fastslow.fast.protocol import Evaluate, Pair
-from fastslow.types import Rollout
+from fastslow.fast.base import Evaluate
+from fastslow.types import Pair, Rollout
 
 
 class Memo:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import ClassVar, TypeVar
 
-from fastslow.fast.protocol import FastPhase
-from fastslow.types import Context, Problem, Rollout
-
-Example = tuple[Problem, Rollout]
-"""A problem and what the policy made of it under the context to improve: a graded rollout."""
+from fastslow.fast.base import FastPhase, Tools
+from fastslow.plugins import Registry
+from fastslow.types import Context, Rollout
 
 
 class ProposalError(Exception):
@@ -20,25 +19,38 @@ class ProposalError(Exception):
     """
 
 
-class Proposer(Protocol):
-    """A way to write new contexts. Several take turns within one phase."""
+class Proposer(ABC):
+    """A way to write new contexts. Several take turns within one phase.
 
-    @property
-    def name(self) -> str:
-        """The origin of the candidates it makes; unique among the proposers of an optimiser."""
+    Attributes:
+        component: what ``[fast] components`` calls it.
+        asks_reflection: whether it needs ``[fast.reflection]``.
+        name: the origin of the candidates it makes; unique among the proposers of a learner.
+    """
+
+    component: ClassVar[str] = ""
+    asks_reflection: ClassVar[bool] = False
+    name: str
+
+    @classmethod
+    @abstractmethod
+    def build(cls, tools: Tools) -> Proposer:
+        """The proposer of a run. Raises: InputError."""
 
     @property
     def metric_calls(self) -> int:
-        """Metric calls that one proposal makes at most, through ``phase.evaluate``."""
+        """Maximum number of metric calls that one proposal makes through ``phase.evaluate``."""
+        return 0
 
+    @abstractmethod
     def propose(
-        self, parent: Context, examples: Sequence[Example], phase: FastPhase, rng: random.Random
+        self, parent: Context, examples: Sequence[Rollout], phase: FastPhase, rng: random.Random
     ) -> Context | None:
         """A variation of ``parent``, or None where there is none to be had.
 
         Args:
             parent: the context to improve.
-            examples: the minibatch of anchors, each with its rollout under ``parent``.
+            examples: graded rollouts of a minibatch of anchors under ``parent``.
             phase: the phase; pairs that ``evaluate`` has answered before are free, and no problem
                 of ``pool`` is an anchor.
             rng: the only source of randomness.
@@ -47,3 +59,26 @@ class Proposer(Protocol):
             ProposalError: if the source of proposals cannot be reached. Anything else that is
                 raised ends the phase.
         """
+
+
+PROPOSERS: Registry[Proposer] = Registry(
+    "fast.components",
+    group="fastslow.proposers",
+    built_in={
+        "demonstrations": "fastslow.fast.demonstrations",
+        "instructions": "fastslow.fast.reflection",
+    },
+)
+
+ProposerClass = TypeVar("ProposerClass", bound="type[Proposer]")
+
+
+def proposer(component: str) -> Callable[[ProposerClass], ProposerClass]:
+    """Make a class available as a name in ``[fast] components``."""
+
+    def decorate(cls: ProposerClass) -> ProposerClass:
+        cls.component = component
+        PROPOSERS.add(component, cls)
+        return cls
+
+    return decorate

@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from fastslow.fast.base import FastPhase, Tools
 from fastslow.fast.llm import Ask
-from fastslow.fast.proposer import Example
-from fastslow.fast.protocol import FastPhase
+from fastslow.fast.proposer import Proposer, proposer
 from fastslow.text import well_formed, without_hidden
-from fastslow.types import Context
+from fastslow.types import Context, Rollout
 
 log = logging.getLogger("fastslow.fast")
 
@@ -47,8 +47,9 @@ the new instructions
 _FENCE = re.compile(r"(`{3,}+)\s*+(\S*)")
 
 
+@proposer("instructions")
 @dataclass(frozen=True)
-class ReflectionProposer:
+class ReflectionProposer(Proposer):
     """Rewrites the instructions by incremental edits (paper, App. E), through ``ask``.
 
     An answer is refused, with a line in the log, if it holds no complete block or several, or if
@@ -64,12 +65,15 @@ class ReflectionProposer:
     max_characters: int
     name: str = "reflection"
 
-    @property
-    def metric_calls(self) -> int:
-        return 0
+    asks_reflection = True
+
+    @classmethod
+    def build(cls, tools: Tools) -> ReflectionProposer:
+        assert tools.reflector is not None
+        return cls(tools.reflector, tools.config.reflection.max_characters)
 
     def propose(
-        self, parent: Context, examples: Sequence[Example], phase: FastPhase, rng: random.Random
+        self, parent: Context, examples: Sequence[Rollout], phase: FastPhase, rng: random.Random
     ) -> Context | None:
         answer = self.ask(write_prompt(parent.instructions, examples, self.max_characters))
         try:
@@ -92,35 +96,34 @@ class RefusedError(ValueError):
     """An answer that does not become a context. The message says why."""
 
 
-def write_prompt(instructions: str, examples: Sequence[Example], limit: int) -> str:
+def write_prompt(instructions: str, examples: Sequence[Rollout], limit: int) -> str:
     """The request to the reflection model, with all evidence and the format of the answer.
 
     No piece of evidence can end its own block: the tags hold a mark that depends on all of the
     evidence and occurs nowhere in it.
     """
-    mark = _mark([instructions, *(text for example in examples for text in _texts(example))])
+    mark = mark_for([instructions, *(text for example in examples for text in _texts(example))])
     parts = [
         _TASK.format(limit=limit, mark=mark),
-        _block("current_instructions", mark, instructions),
+        tagged_block("current_instructions", mark, instructions),
     ]
     for number, example in enumerate(examples, start=1):
         question, completion, feedback = _texts(example)
         parts += [
-            f"Example {number}, score {example[1].reward:g}:",
-            _block("question", mark, question),
-            _block("completion", mark, completion),
-            _block("feedback", mark, feedback),
+            f"Example {number}, score {example.reward:g}:",
+            tagged_block("question", mark, question),
+            tagged_block("completion", mark, completion),
+            tagged_block("feedback", mark, feedback),
         ]
     return well_formed("\n".join([*parts, _CLOSING]))
 
 
-def _texts(example: Example) -> tuple[str, str, str]:
-    problem, rollout = example
-    ending = "" if rollout.completion.finished else "\n[cut off at the token limit]"
-    return problem.question, rollout.completion.text + ending, rollout.feedback
+def _texts(example: Rollout) -> tuple[str, str, str]:
+    ending = "" if example.finished else "\n[cut off at the token limit]"
+    return example.problem.question, example.text + ending, example.feedback
 
 
-def _mark(texts: Iterable[str]) -> str:
+def mark_for(texts: Iterable[str]) -> str:
     """12 hexadecimal digits that nobody who wrote one of ``texts`` could know. They are derived, so
     that a run that is resumed writes the same prompt."""
     whole = "\0".join(texts)
@@ -131,7 +134,7 @@ def _mark(texts: Iterable[str]) -> str:
     return mark
 
 
-def _block(name: str, mark: str, text: str) -> str:
+def tagged_block(name: str, mark: str, text: str) -> str:
     return f"<{name}-{mark}>\n{text}\n</{name}-{mark}>"
 
 

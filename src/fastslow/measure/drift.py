@@ -9,18 +9,20 @@ Divergence", 2020): k1 = d and k3 = exp(-d) - 1 + d, with d = log pi_train - log
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fastslow.policy.protocol import Drift
+    from fastslow.policy.base import Drift
 
 
 def drift_measures(drifts: Sequence[Drift]) -> dict[str, float]:
     """Nats per token, means over all tokens: ``drift/exact``, ``drift/k1``, ``drift/k3`` and the
     actor's ``entropy``; and ``drift/sequence``, the mean over completions of the exact divergence
-    summed over each. Empty without tokens."""
+    summed over each. The exact ones and the entropy are
+    left out where the backend does not compare distributions. Empty without tokens."""
     tokens = sum(len(drift.logprobs) for drift in drifts)
     if not tokens:
         return {}
@@ -29,14 +31,18 @@ def drift_measures(drifts: Sequence[Drift]) -> dict[str, float]:
         for drift in drifts
         for own, base in zip(drift.logprobs, drift.base_logprobs, strict=True)
     ]
-    exact = math.fsum(d for drift in drifts for d in drift.divergences)
-    return {
-        "drift/exact": exact / tokens,
-        "drift/sequence": exact / len(drifts),
+    measures = {
         "drift/k1": math.fsum(differences) / tokens,
         "drift/k3": math.fsum(_k3(d) for d in differences) / tokens,
-        "entropy": math.fsum(e for drift in drifts for e in drift.entropies) / tokens,
     }
+    exact = [drift.divergences for drift in drifts if drift.divergences is not None]
+    if len(exact) == len(drifts):
+        total = math.fsum(itertools.chain.from_iterable(exact))
+        measures |= {"drift/exact": total / tokens, "drift/sequence": total / len(drifts)}
+    entropies = [drift.entropies for drift in drifts if drift.entropies is not None]
+    if len(entropies) == len(drifts):
+        measures["entropy"] = math.fsum(itertools.chain.from_iterable(entropies)) / tokens
+    return measures
 
 
 def _k3(difference: float) -> float:

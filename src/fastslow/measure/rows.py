@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastslow.curriculum import Curriculum
-from fastslow.fast.protocol import Evolution
+from fastslow.fast.base import Evolution
 from fastslow.measure.accuracy import mean_at_k, pass_at_k
 from fastslow.measure.diversity import distinct, distinct_correct
 from fastslow.slow.advantages import has_signal
@@ -43,7 +43,7 @@ def verdict_measures(rollouts: Sequence[Rollout]) -> dict[str, int]:
 
 def truncation_measures(groups: Sequence[Group]) -> dict[str, float]:
     """Which share of the completions the token limit cut off."""
-    finished = [rollout.completion.finished for group in groups for rollout in group.rollouts]
+    finished = [rollout.finished for group in groups for rollout in group.rollouts]
     return {"truncated/fraction": finished.count(False) / len(finished)} if finished else {}
 
 
@@ -64,7 +64,7 @@ def evaluation_measures(groups: Sequence[Group]) -> dict[str, Any]:
     pass@k is given for powers of two up to the smallest number of rollouts of a problem.
     """
     scores = [group.rewards for group in groups]
-    texts = [[rollout.completion.text for rollout in group.rollouts] for group in groups]
+    texts = [[rollout.text for rollout in group.rollouts] for group in groups]
     accuracy = mean_at_k(scores)
     measures: dict[str, Any] = {
         "accuracy": accuracy.value,
@@ -85,4 +85,4 @@ def evaluation_measures(groups: Sequence[Group]) -> dict[str, Any]:
 
 def count_tokens(rollouts: Sequence[Rollout]) -> int:
     """Completion tokens of some rollouts."""
-    return sum(len(rollout.completion.token_ids) for rollout in rollouts)
+    return sum(len(rollout.sampled) for rollout in rollouts)

@@ -7,14 +7,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from fastslow.run import disk
 from fastslow.run.rollouts import write_rollouts
 from fastslow.run.serial import dumps
-from fastslow.slow.anomalies import AnomalyError
-from fastslow.types import Problem, Rollout
+from fastslow.slow.anomalies import Anomaly
+from fastslow.types import Rollout
 
 _NAME = re.compile(r"slow_([0-9]{1,10})(_[0-9]+)?\.(json|parquet)")
 
@@ -23,14 +23,13 @@ def write_anomaly(
     folder: Path,
     step: int,
     cycle: int,
-    problems: Mapping[str, Problem],
     rollouts: Sequence[Rollout],
-    anomaly: AnomalyError,
+    anomaly: Anomaly,
 ) -> None:
     """Write both files. Raises: OSError."""
     folder.mkdir(exist_ok=True)
-    path = write_rollouts(folder, "slow", step, cycle, problems, rollouts)
-    told = {"step": step, "cycle": cycle, "cause": str(anomaly), "rollouts": anomaly.rollouts}
+    path = write_rollouts(folder, "slow", step, cycle, rollouts)
+    told = {"step": step, "cycle": cycle, "cause": anomaly.cause, "rollouts": anomaly.rollouts}
     disk.write_text(path.with_suffix(".json"), dumps(told) + "\n")
 
 

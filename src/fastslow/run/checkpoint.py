@@ -16,9 +16,10 @@ import os
 import platform
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from fastslow.errors import InputError
 from fastslow.regular import open_regular, read_bytes, read_text
@@ -27,6 +28,7 @@ from fastslow.run.serial import dumps, state_from_json, state_to_json
 from fastslow.run.state import LoopState
 from fastslow.run.stored import CheckpointState, check
 from fastslow.run.strict_json import parse
+from fastslow.types import Problem
 
 log = logging.getLogger(__name__)
 
@@ -71,18 +73,25 @@ class Checkpoint:
     """A checkpoint that is whole.
 
     Attributes:
-        path: its folder, from which the policy loads.
-        mark: where the run stood.
+        path: its folder, from which the trainer loads.
+        mark: where the run stood, without reusable rollouts: see ``state_with``.
         versions: of Python and of packages that wrote it.
+        data: the whole state, as ``state.json`` has it.
     """
 
     path: Path
     mark: Mark
     versions: Mapping[str, str]
+    data: Mapping[str, Any] = field(repr=False, compare=False)
 
     @property
     def state(self) -> LoopState:
+        """The loop's state, without reusable rollouts."""
         return self.mark.state
+
+    def state_with(self, problems: Mapping[str, Problem]) -> LoopState:
+        """The loop's state with its reusable rollouts, of these problems by id."""
+        return state_from_json(dict(self.data), problems)
 
 
 def save(folder: Path, mark: Mark, write: Callable[[Path], None]) -> Checkpoint:
@@ -104,7 +113,9 @@ def save(folder: Path, mark: Mark, write: Callable[[Path], None]) -> Checkpoint:
     except BaseException:
         recover(folder)
         raise
-    return Checkpoint(path, mark, versions)
+    data = state_to_json(mark.state)
+    state = replace(mark.state, rollouts={})
+    return Checkpoint(path, replace(mark, state=state), versions, data)
 
 
 def path_of(folder: Path, step: int) -> Path:
@@ -113,8 +124,12 @@ def path_of(folder: Path, step: int) -> Path:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a folder is a checkpoint's, wherever it stands."""
-    return os.path.isfile(path / STATE) and os.path.isfile(path / CHECKSUMS)
+    """Whether a folder is a checkpoint's, whole or damaged: by its files, wherever it stands, or by
+    its place in a run."""
+    if any(os.path.isfile(path / name) for name in (STATE, CHECKSUMS)):
+        return True
+    name = os.path.basename(os.path.realpath(path))
+    return _NAME.fullmatch(name) is not None and run_of(path) is not None and path.is_dir()
 
 
 def run_of(path: Path) -> Path | None:
@@ -162,14 +177,24 @@ def steps(folder: Path) -> list[int]:
     return [_step(path) for path in _folders(folder)]
 
 
-def prune(folder: Path, current: Checkpoint, keep: int, best: int | None = None) -> None:
+def prune(
+    folder: Path,
+    current: Checkpoint,
+    keep: int,
+    best: int | None = None,
+    discard: Callable[[Path], None] = lambda path: None,
+) -> None:
     """Keep ``current``, the ``keep`` - 1 before it, and that of step ``best``. Those of later steps
-    go as well: they belong to a course that the run gave up when it went on from ``current``."""
+    go as well: they belong to a course that the run gave up when it went on from ``current``.
+
+    ``discard`` is called before a checkpoint is removed: see ``Trainer.discard``.
+    """
     present = _folders(folder)
     course = present[: present.index(current.path) + 1]
     kept = {*course[-keep:], *(path for path in course if _step(path) == best)}
     for path in present:
         if path not in kept:
+            discard(path)
             inside.remove(path)
 
 
@@ -240,13 +265,13 @@ def _load(path: Path, read: bool) -> Checkpoint:
     if _NAME.fullmatch(path.name) and data["state"]["step"] != _step(path):
         raise ValueError(f"{STATE} is of step {data['state']['step']}")
     mark = Mark(
-        state=state_from_json(data["state"]),
+        state=state_from_json(data["state"], {}),
         metrics_bytes=data["metrics_bytes"],
         contexts_bytes=data["contexts_bytes"],
         rollout_files=tuple(data["rollout_files"]),
         answers_bytes=data["answers_bytes"],
     )
-    return Checkpoint(path, mark, data["versions"])
+    return Checkpoint(path, mark, data["versions"], data["state"])
 
 
 def _checksums(folder: Path) -> str:

@@ -24,15 +24,15 @@ from rich.text import Text
 
 from fastslow import terminal
 from fastslow.config import RunConfig
-from fastslow.fast.protocol import Evolution
+from fastslow.fast.base import Evolution
 from fastslow.redaction import redact
 from fastslow.run.observer import Observer, Phase
 from fastslow.run.state import LoopState
 from fastslow.run.timing import Forecast, clock
-from fastslow.slow.anomalies import AnomalyError
+from fastslow.slow.anomalies import Anomaly
 from fastslow.streams import tolerant
 from fastslow.text import lines, one_line
-from fastslow.types import Candidate, Problem, Rollout
+from fastslow.types import Candidate, Rollout
 
 _SHOWN = {
     "reward/mean": "reward",
@@ -130,12 +130,11 @@ class Console(Observer):
         self,
         step: int,
         cycle: int,
-        problems: Mapping[str, Problem],
         rollouts: Sequence[Rollout],
-        anomaly: AnomalyError,
+        anomaly: Anomaly,
     ) -> None:
         blamed = f", in {', '.join(anomaly.rollouts[:3])}" if anomaly.rollouts else ""
-        told = one_line(f"step {step} is skipped: {anomaly}{blamed}")
+        told = one_line(f"step {step} is skipped: {anomaly.cause}{blamed}")
         self.say(f"{'warning':<12} {told}", "yellow")
 
     def on_state(self, state: LoopState) -> None:

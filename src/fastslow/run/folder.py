@@ -32,7 +32,7 @@ from safetensors import SafetensorError
 from fastslow import config as configuration
 from fastslow.config import RunConfig
 from fastslow.errors import InputError, RunError
-from fastslow.fast.protocol import Evolution
+from fastslow.fast.base import Evolution
 from fastslow.run import checkpoint as checkpoints
 from fastslow.run import disk, inputs, inside
 from fastslow.run.anomalies import forget_anomalies, write_anomaly
@@ -51,8 +51,8 @@ from fastslow.run.serial import context_to_json
 from fastslow.run.state import LoopState
 from fastslow.run.stored import ContextRow, MetricsRow
 from fastslow.run.toml import to_toml
-from fastslow.slow.anomalies import AnomalyError
-from fastslow.types import Candidate, Population, Problem, Rollout
+from fastslow.slow.anomalies import Anomaly
+from fastslow.types import Candidate, Population, Rollout
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +95,8 @@ class RunFolder(Observer):
         self._answers = Answers(path / "reflections.jsonl")
         self._events: Events | None = None
         self._mark: Mark | None = None
+        self.discard: Callable[[Path], None] = lambda path: None
+        """Called before a checkpoint is removed: see ``Trainer.discard``."""
 
     @classmethod
     def create(cls, path: Path, config: RunConfig, found: Inputs | None = None) -> RunFolder:
@@ -207,12 +209,11 @@ class RunFolder(Observer):
         phase: Phase,
         step: int,
         cycle: int,
-        problems: Mapping[str, Problem],
         rollouts: Sequence[Rollout],
     ) -> None:
         if self.config.log.rollouts:
             with self._writing("rollouts"):
-                write_rollouts(self.path / "rollouts", phase, step, cycle, problems, rollouts)
+                write_rollouts(self.path / "rollouts", phase, step, cycle, rollouts)
 
     def on_evolution(self, step: int, cycle: int, evolution: Evolution) -> None:
         ranks = {digest: i for i, digest in enumerate(evolution.population.digests, start=1)}
@@ -234,12 +235,11 @@ class RunFolder(Observer):
         self,
         step: int,
         cycle: int,
-        problems: Mapping[str, Problem],
         rollouts: Sequence[Rollout],
-        anomaly: AnomalyError,
+        anomaly: Anomaly,
     ) -> None:
         with self._writing("anomalies"):
-            write_anomaly(self.path / "anomalies", step, cycle, problems, rollouts, anomaly)
+            write_anomaly(self.path / "anomalies", step, cycle, rollouts, anomaly)
 
     def on_state(self, state: LoopState) -> None:
         self._mark = Mark(
@@ -330,7 +330,7 @@ class RunFolder(Observer):
         if self.config.log.keep_best:
             rows = read_lines(self._metrics.path, model=MetricsRow)
             best = best_step(rows, trained_context(self.config), checkpoints.steps(folder))
-        checkpoints.prune(folder, current, self.config.log.keep, best)
+        checkpoints.prune(folder, current, self.config.log.keep, best, self.discard)
 
     def _cut(self, file: JsonLines, size: int) -> None:
         try:

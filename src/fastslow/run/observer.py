@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from fastslow.fast.protocol import Evolution
+from fastslow.fast.base import Evolution
 from fastslow.run.state import LoopState
-from fastslow.slow.anomalies import AnomalyError
-from fastslow.types import Problem, Rollout
+from fastslow.slow.anomalies import Anomaly
+from fastslow.types import Rollout
 
 Phase = Literal["fast", "slow", "eval"]
 
@@ -27,10 +27,9 @@ class Observer:
         phase: Phase,
         step: int,
         cycle: int,
-        problems: Mapping[str, Problem],
         rollouts: Sequence[Rollout],
     ) -> None:
-        """The rollouts of one fast phase, one slow step or one evaluation; problems by id."""
+        """The rollouts of one fast phase, one slow step or one evaluation."""
 
     def on_evolution(self, step: int, cycle: int, evolution: Evolution) -> None:
         """A fast phase ended: every context it scored, and the population that it kept."""
@@ -42,9 +41,8 @@ class Observer:
         self,
         step: int,
         cycle: int,
-        problems: Mapping[str, Problem],
         rollouts: Sequence[Rollout],
-        anomaly: AnomalyError,
+        anomaly: Anomaly,
     ) -> None:
         """A slow step had to do without an update; the rollouts are all of its batch."""
 

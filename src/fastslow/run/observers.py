@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastslow.fast.protocol import Evolution
+from fastslow.fast.base import Evolution
 from fastslow.run.observer import Observer, Phase
 from fastslow.run.state import LoopState
-from fastslow.slow.anomalies import AnomalyError
-from fastslow.types import Problem, Rollout
+from fastslow.slow.anomalies import Anomaly
+from fastslow.types import Rollout
 
 
 class Fanout(Observer):
@@ -27,11 +27,10 @@ class Fanout(Observer):
         phase: Phase,
         step: int,
         cycle: int,
-        problems: Mapping[str, Problem],
         rollouts: Sequence[Rollout],
     ) -> None:
         for observer in self.observers:
-            observer.on_rollouts(phase, step, cycle, problems, rollouts)
+            observer.on_rollouts(phase, step, cycle, rollouts)
 
     def on_evolution(self, step: int, cycle: int, evolution: Evolution) -> None:
         for observer in self.observers:
@@ -45,12 +44,11 @@ class Fanout(Observer):
         self,
         step: int,
         cycle: int,
-        problems: Mapping[str, Problem],
         rollouts: Sequence[Rollout],
-        anomaly: AnomalyError,
+        anomaly: Anomaly,
     ) -> None:
         for observer in self.observers:
-            observer.on_anomaly(step, cycle, problems, rollouts, anomaly)
+            observer.on_anomaly(step, cycle, rollouts, anomaly)
 
     def on_state(self, state: LoopState) -> None:
         for observer in self.observers:

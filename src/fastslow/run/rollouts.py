@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from fastslow.regular import open_regular
 from fastslow.run import disk
 from fastslow.run.observer import Phase
 from fastslow.text import well_formed
-from fastslow.types import Failure, Problem, Rollout
+from fastslow.types import Failure, Rollout
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,14 +52,13 @@ def write_rollouts(
     phase: Phase,
     step: int,
     cycle: int,
-    problems: Mapping[str, Problem],
     rollouts: Sequence[Rollout],
 ) -> Path:
     """Write the rollouts as a new file in ``folder``, whole or not at all. Raises: OSError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = [_row(phase, step, cycle, problems[r.problem_id], r) for r in rollouts]
+    rows = [_row(phase, step, cycle, rollout) for rollout in rollouts]
     path = _unused(folder, f"fast_c{cycle:04d}" if phase == "fast" else f"{phase}_{step:06d}")
     temporary = disk.partial(path)
     try:
@@ -111,10 +110,11 @@ def open_rollouts(path: Path) -> Iterator[pq.ParquetFile]:
             opened = stack.enter_context(pq.ParquetFile(file))
             schema = opened.schema_arrow
         for expected in _schema():
-            found = schema.field(expected.name).type if expected.name in schema.names else None
-            if found != expected.type:
+            types = [field.type for field in schema if field.name == expected.name]
+            if types != [expected.type]:
+                found = " and ".join(map(str, types)) or "missing"
                 raise InputError(
-                    f"{path}: the column {expected.name!r} is {found or 'missing'}; expected "
+                    f"{path}: the column {expected.name!r} is {found}; expected one of type "
                     f"{expected.type}. No run writes such a file: move it away"
                 )
         if opened.metadata.num_rows > MAX_ROWS:
@@ -159,8 +159,8 @@ def _unused(folder: Path, stem: str) -> Path:
     return path
 
 
-def _row(phase: Phase, step: int, cycle: int, problem: Problem, rollout: Rollout) -> dict[str, Any]:
-    completion, verdict = rollout.completion, rollout.verdict
+def _row(phase: Phase, step: int, cycle: int, rollout: Rollout) -> dict[str, Any]:
+    problem, verdict = rollout.problem, rollout.verdict
     graded: dict[str, Any]
     if isinstance(verdict, Failure):
         graded = {"score": None, "feedback": well_formed(verdict.reason)}
@@ -174,12 +174,12 @@ def _row(phase: Phase, step: int, cycle: int, problem: Problem, rollout: Rollout
         "question": well_formed(problem.question),
         # A task of one's own may use any object as a reference; its repr is still worth reading.
         "reference": json.dumps(problem.reference, default=repr),
-        "context": rollout.context,
-        "text": well_formed(completion.text),
-        "token_ids": completion.token_ids,
-        "logprobs": completion.logprobs,
-        "prompt_tokens": len(completion.prompt_ids),
+        "context": rollout.context.digest,
+        "text": well_formed(rollout.text),
+        "token_ids": rollout.sampled,
+        "logprobs": rollout.logprobs,
+        "prompt_tokens": len(rollout.prompt),
         **graded,
-        "finished": completion.finished,
-        "policy_version": completion.policy_version,
+        "finished": rollout.finished,
+        "policy_version": rollout.policy_version,
     }

@@ -10,17 +10,19 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from fastslow.run.state import LoopState
 from fastslow.types import (
     Candidate,
-    Completion,
     Context,
     Demonstration,
     Failure,
     Population,
+    Problem,
     Rollout,
+    Turn,
     Verdict,
 )
 
@@ -49,7 +51,10 @@ def _spell_non_finite(value: Any) -> Any:
 
 
 def state_to_json(state: LoopState) -> Json:
-    """``LoopState`` as JSON; ``state_from_json`` gives an equal one back."""
+    """``LoopState`` as JSON; ``state_from_json`` gives an equal one back.
+
+    Of the problems of reusable rollouts only the ids are written: a reference may be any object.
+    """
     return {
         "step": state.step,
         "cycle": state.cycle,
@@ -60,15 +65,24 @@ def state_to_json(state: LoopState) -> Json:
     }
 
 
-def state_from_json(data: Json) -> LoopState:
-    """Raises: KeyError, TypeError, ValueError if ``data`` is no state."""
-    rollouts = [rollout_from_json(item) for item in data["rollouts"]]
+def state_from_json(data: Json, problems: Mapping[str, Problem]) -> LoopState:
+    """The state, with the reusable rollouts of the given problems by id.
+
+    Raises: KeyError, TypeError, ValueError if ``data`` is no state.
+    """
+    population = Population(tuple(candidate_from_json(item) for item in data["population"]))
+    contexts = {context.digest: context for context in population.contexts}
+    rollouts = [
+        rollout_from_json(item, problems[item["problem_id"]], contexts[item["context"]])
+        for item in data["rollouts"]
+        if item["problem_id"] in problems
+    ]
     return LoopState(
         step=int(data["step"]),
         cycle=int(data["cycle"]),
-        population=Population(tuple(candidate_from_json(item) for item in data["population"])),
+        population=population,
         own={task: context_from_json(item) for task, item in data["own"].items()},
-        rollouts={(r.problem_id, r.context): r for r in rollouts},
+        rollouts={rollout.key: rollout for rollout in rollouts},
         skipped=int(data["skipped"]),
     )
 
@@ -114,43 +128,42 @@ def candidate_from_json(data: Json) -> Candidate:
 
 
 def rollout_to_json(rollout: Rollout) -> Json:
-    completion = rollout.completion
     return {
-        "problem_id": rollout.problem_id,
-        "context": rollout.context,
+        "problem_id": rollout.problem.id,
+        "context": rollout.context.digest,
         "verdict": verdict_to_json(rollout.verdict),
-        "prompt_ids": completion.prompt_ids,
-        "token_ids": completion.token_ids,
-        "logprobs": completion.logprobs,
-        "text": completion.text,
-        "finished": completion.finished,
-        "policy_version": completion.policy_version,
+        "turns": [asdict(turn) for turn in rollout.turns],
+        "policy_version": rollout.policy_version,
     }
 
 
-def rollout_from_json(data: Json) -> Rollout:
+def rollout_from_json(data: Json, problem: Problem, context: Context) -> Rollout:
     return Rollout(
-        problem_id=data["problem_id"],
-        context=data["context"],
-        completion=Completion(
-            prompt_ids=tuple(data["prompt_ids"]),
-            token_ids=tuple(data["token_ids"]),
-            logprobs=tuple(float(value) for value in data["logprobs"]),
-            text=data["text"],
-            finished=data["finished"],
-            policy_version=int(data["policy_version"]),
-        ),
+        problem=problem,
+        context=context,
+        turns=tuple(turn_from_json(item) for item in data["turns"]),
         verdict=verdict_from_json(data["verdict"]),
+        policy_version=int(data["policy_version"]),
+    )
+
+
+def turn_from_json(data: Json) -> Turn:
+    return Turn(
+        read=tuple(data["read"]),
+        sampled=tuple(data["sampled"]),
+        logprobs=tuple(float(value) for value in data["logprobs"]),
+        text=data["text"],
+        finished=data["finished"],
     )
 
 
 def verdict_to_json(verdict: Verdict | Failure) -> Json:
     if isinstance(verdict, Failure):
-        return {"failure": verdict.reason, "trace": verdict.trace}
+        return {"failure": verdict.reason, "trace": verdict.trace, "stopped": verdict.stopped}
     return {"score": verdict.score, "feedback": verdict.feedback}
 
 
 def verdict_from_json(data: Json) -> Verdict | Failure:
     if "failure" in data:
-        return Failure(data["failure"], data["trace"])
+        return Failure(data["failure"], data["trace"], data["stopped"])
     return Verdict(score=float(data["score"]), feedback=data["feedback"])

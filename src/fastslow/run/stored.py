@@ -25,6 +25,7 @@ from pydantic import (
 from fastslow.errors import InputError
 from fastslow.regular import read_bytes
 from fastslow.run.strict_json import parse
+from fastslow.types import Context, Demonstration
 
 MAX_COUNT = 10**9
 """Of steps, cycles, tokens, updates: more than any run comes to."""
@@ -177,6 +178,7 @@ class StoredVerdict(Stored):
     feedback: Text = ""
     failure: Text | None = None
     trace: Text = ""
+    stopped: bool = False
 
     @model_validator(mode="after")
     def _one_of_both(self) -> StoredVerdict:
@@ -185,22 +187,26 @@ class StoredVerdict(Stored):
         return self
 
 
+class StoredTurn(Stored):
+    read: Annotated[list[Token], Field(max_length=MAX_ITEMS)]
+    sampled: Annotated[list[Token], Field(max_length=MAX_ITEMS)]
+    logprobs: Annotated[list[Logprob], Field(max_length=MAX_ITEMS)]
+    text: Text
+    finished: bool
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> StoredTurn:
+        if len(self.sampled) != len(self.logprobs):
+            raise ValueError("there are not as many log-probabilities as tokens")
+        return self
+
+
 class StoredRollout(Stored):
     problem_id: Name
     context: Name
     verdict: StoredVerdict
-    prompt_ids: Annotated[list[Token], Field(max_length=MAX_ITEMS)]
-    token_ids: Annotated[list[Token], Field(max_length=MAX_ITEMS)]
-    logprobs: Annotated[list[Logprob], Field(max_length=MAX_ITEMS)]
-    text: Text
-    finished: bool
+    turns: Annotated[list[StoredTurn], Field(min_length=1, max_length=10_000)]
     policy_version: Count
-
-    @model_validator(mode="after")
-    def _lengths_agree(self) -> StoredRollout:
-        if len(self.token_ids) != len(self.logprobs):
-            raise ValueError("there are not as many log-probabilities as tokens")
-        return self
 
 
 class StoredState(Stored):
@@ -210,6 +216,18 @@ class StoredState(Stored):
     own: Annotated[dict[Name, StoredContext], Field(max_length=10_000)]
     rollouts: Annotated[list[StoredRollout], Field(max_length=MAX_ITEMS)]
     skipped: Count
+
+    @model_validator(mode="after")
+    def _contexts_are_known(self) -> StoredState:
+        known = {
+            Context(
+                c.instructions, tuple(Demonstration(d.question, d.answer) for d in c.demonstrations)
+            ).digest
+            for c in self.population
+        }
+        if any(rollout.context not in known for rollout in self.rollouts):
+            raise ValueError("a reusable rollout is of a context that is not in the population")
+        return self
 
 
 class CheckpointState(Stored):
@@ -224,15 +242,15 @@ class CheckpointState(Stored):
 
 
 class PolicyState(Stored):
-    """``policy.json`` of a checkpoint."""
+    """``policy.json`` of a checkpoint.
+
+    Attributes:
+        version: updates that the weights have seen.
+        holds: what the checkpoint holds of the weights.
+    """
 
     version: Count
-
-
-class OptimiserState(Stored):
-    """``optimiser.json`` of a checkpoint."""
-
-    updates: Count
+    holds: Name
 
 
 S = TypeVar("S", bound=BaseModel)

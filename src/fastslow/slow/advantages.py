@@ -69,7 +69,7 @@ def with_truncation(group: Group, truncated: Truncated) -> Group:
 
 
 def _zero_if_truncated(rollout: Rollout) -> Rollout:
-    if rollout.completion.finished:
+    if rollout.finished:
         return rollout
     return replace(rollout, verdict=Verdict(0.0, rollout.feedback))
 
@@ -112,5 +112,5 @@ def _compared(group: Group, baseline: Baseline) -> list[list[int]]:
         return [list(range(len(group.rollouts)))]
     places: dict[str, list[int]] = {}
     for place, rollout in enumerate(group.rollouts):
-        places.setdefault(rollout.context, []).append(place)
+        places.setdefault(rollout.context.digest, []).append(place)
     return list(places.values())

@@ -4,39 +4,53 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from fastslow.errors import RunError
 from fastslow.types import Rollout
 
+Kind = Literal["numbers", "mismatch"]
+
+MISMATCH: Kind = "mismatch"
+
 NOT_FINITE = "a {} is not finite"
-"""What is said of one; filled in with its name."""
+"""The cause of an anomaly, with the name of the number filled in."""
 
 AT_SAMPLING = "log-probability at sampling"
 
 
-class AnomalyError(Exception):
-    """An update that was not made, for something is wrong with its numbers. The weights and the
-    state of the optimiser are as they were before.
+@dataclass(frozen=True)
+class Anomaly:
+    """Why an update was not made. Weights and optimiser are as they were before.
 
     Attributes:
-        rollouts: those that it was found in, by ``Datum.source``; empty where they cannot be told.
+        cause: what is wrong.
+        rollouts: those that it was found in, by ``Datum.source``; empty where that is unknown.
+        kind: "mismatch" if the trainer does not find the log-probabilities that the sampler stored
+            under the same weights: one of them computes wrongly, and every ratio with it.
     """
 
-    def __init__(self, cause: str, rollouts: Iterable[str] = ()) -> None:
+    cause: str
+    rollouts: tuple[str, ...] = ()
+    kind: Kind = "numbers"
+
+
+class AnomalyError(Exception):
+    """Ends an update on its way; carries the ``Anomaly``."""
+
+    def __init__(self, cause: str, rollouts: Iterable[str] = (), kind: Kind = "numbers") -> None:
         super().__init__(cause)
-        self.rollouts = tuple(dict.fromkeys(rollouts))
+        self.anomaly = Anomaly(cause, tuple(dict.fromkeys(rollouts)), kind)
 
 
-class MismatchError(AnomalyError):
-    """The learner does not find the log-probabilities that the sampler stored under the same
-    weights: one of them computes wrongly, and every ratio with it."""
-
-
-def refuse_non_finite(rollouts: Sequence[Rollout]) -> None:
-    """Raises: AnomalyError if the sampler had a log-probability that is not finite. Such a policy
-    may well earn the same reward with every rollout, and then no update would come upon it."""
-    if blamed := not_finite((r.label, r.completion.logprobs) for r in rollouts):
-        raise AnomalyError(NOT_FINITE.format(AT_SAMPLING), blamed)
+def anomaly_at_sampling(rollouts: Sequence[Rollout]) -> Anomaly | None:
+    """The anomaly of a sampler that had a log-probability that is not finite. Such a policy may
+    well earn the same reward with every rollout, and then no update would come upon it."""
+    blamed = not_finite((r.label, r.logprobs) for r in rollouts)
+    if not blamed:
+        return None
+    return Anomaly(NOT_FINITE.format(AT_SAMPLING), tuple(dict.fromkeys(blamed)))
 
 
 def stop_if_not_finite(rollouts: Sequence[Rollout]) -> None:
@@ -44,7 +58,7 @@ def stop_if_not_finite(rollouts: Sequence[Rollout]) -> None:
 
     Raises: RunError.
     """
-    if blamed := not_finite((r.label, r.completion.logprobs) for r in rollouts):
+    if blamed := not_finite((r.label, r.logprobs) for r in rollouts):
         raise RunError(
             f"{NOT_FINITE.format(AT_SAMPLING)} in {len(blamed)} of {len(rollouts)} rollouts, the "
             f"first of {blamed[0]}: the model computes no numbers from its weights. Checkpoints "
@@ -58,14 +72,15 @@ def not_finite(named: Iterable[tuple[str, Sequence[float]]]) -> list[str]:
     return [name for name, numbers in named if not all(map(math.isfinite, numbers))]
 
 
-def stop_if_lost(anomaly: AnomalyError, step: int, skipped: int, limit: int) -> None:
+def stop_if_lost(anomaly: Anomaly, step: int, skipped: int, limit: int) -> None:
     """Raises: RunError if it is of no use to go on after ``skipped`` steps in a row without an
-    update, or if the anomaly is no passing one."""
+    update, or if the anomaly will not pass."""
     saved = "The last checkpoint is intact; anomalies/ in the run's folder holds the batch"
-    if isinstance(anomaly, MismatchError):
-        raise RunError(f"step {step}: {anomaly}. {saved}") from anomaly
+    if anomaly.kind == MISMATCH:
+        raise RunError(f"step {step}: {anomaly.cause}. {saved}")
     if skipped >= limit:
         raise RunError(
-            f"step {step}: {anomaly}, and so the updates of {skipped} steps in a row were skipped "
-            f"(slow.max_skipped). {saved}. A lower slow.lr, or policy.dtype float32, may help"
-        ) from anomaly
+            f"step {step}: {anomaly.cause}, and so the updates of {skipped} steps in a row were "
+            f"skipped (slow.max_skipped). {saved}. A lower slow.lr, or policy.dtype float32, may "
+            "help"
+        )

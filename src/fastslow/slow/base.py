@@ -15,16 +15,17 @@ A learner of one's own::
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from fastslow.config import Section, SlowConfig
 from fastslow.slow.advantages import Estimator
 from fastslow.slow.aggregation import Aggregation
 from fastslow.slow.data import policy_gradient_data
-from fastslow.types import Context, Datum, Group, Rollout
+from fastslow.types import Context, Datum, Group, Rollout, TokenSequence
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,10 +45,8 @@ class Reader(Protocol):
     def encode(self, context: Context, question: str) -> tuple[int, ...]:
         """Token ids of the context and the question, up to where the answer begins."""
 
-    def logprobs(
-        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
-    ) -> list[list[float]]:
-        """log pi of each completion's tokens in nats."""
+    def logprobs(self, sequences: Sequence[TokenSequence]) -> list[list[float]]:
+        """log pi of each sequence's scored tokens in nats."""
 
 
 @dataclass(frozen=True)
@@ -102,21 +101,24 @@ class SlowLearner(ABC):
         samples_contexts: whether rollouts are sampled under the contexts of the population, and so
             those of a fast phase can be reused. Else the seed context alone is read.
         top: likeliest tokens that the divergence from a teacher tells apart; None: all.
-        teacher_model: name of a model that the learner asks, if it asks one.
-        teacher: that model, opened for sampling; set before training begins.
+        models: names of models that the learner asks, by the keys that name them.
+        samplers: these models, opened for sampling, by the same keys; filled before training.
     """
 
     name: ClassVar[str]
     Options: ClassVar[type[Section]] = Section
     samples_contexts: ClassVar[bool] = True
     top: int | None = None
-    teacher_model: str | None = None
-    teacher: Reader | None = None
+    models: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, options: Section, config: SlowConfig, max_tokens: int) -> None:
         self.options = options
         self.config = config
         self.max_tokens = max_tokens
+        self.samplers: dict[str, Reader] = {}
+
+    def check(self, policy: Reader) -> None:  # noqa: B027 - few learners ask models
+        """Find ``samplers`` right beside the policy that learns. Raises: InputError."""
 
     @abstractmethod
     def data(

@@ -40,11 +40,11 @@ def policy_gradient_data(
         pairs = [
             (rollout, advantage)
             for rollout, (advantage, has_signal) in zip(group.rollouts, own, strict=True)
-            if has_signal and (rollout.completion.finished or truncated != "mask")
+            if has_signal and (rollout.finished or truncated != "mask")
         ]
         if pairs:
             kept.append(pairs)
-    lengths = [[len(rollout.completion.token_ids) for rollout, _ in pairs] for pairs in kept]
+    lengths = [[len(rollout.sampled) for rollout, _ in pairs] for pairs in kept]
     weights = token_weights(lengths, aggregation, max_tokens)
     return [
         datum(rollout, advantage=advantage, weight=weight)
@@ -67,20 +67,26 @@ def datum(
         rollout: with at least one sampled token.
         advantage: A_i.
         weight: of each token's loss.
-        prompt: to read in the place of the rollout's own; None: its own.
+        prompt: what is read before the first sampled token instead of the rollout's own prompt.
         teacher_prompt: see ``Datum``.
     """
-    completion = rollout.completion
-    read = completion.prompt_ids if prompt is None else tuple(prompt)
-    count = len(completion.token_ids)
+    first = rollout.prompt if prompt is None else tuple(prompt)
+    tokens: list[int] = []
+    mask: list[bool] = []
+    logprobs: list[float] = []
+    for number, turn in enumerate(rollout.turns):
+        read = turn.read if number else first
+        tokens += [*read, *turn.sampled]
+        mask += [*[False] * len(read), *[True] * len(turn.sampled)]
+        logprobs += [*[0.0] * len(read), *turn.logprobs]
     return Datum(
-        tokens=(*read, *completion.token_ids),
-        mask=(*[False] * len(read), *[True] * count),
-        logprobs=(*[0.0] * len(read), *completion.logprobs),
-        advantages=(*[0.0] * len(read), *[advantage] * count),
-        weights=(*[0.0] * len(read), *[weight] * count),
+        tokens=tokens,
+        mask=mask,
+        logprobs=logprobs,
+        advantages=[advantage if sampled else 0.0 for sampled in mask],
+        weights=[weight if sampled else 0.0 for sampled in mask],
         # Under another prompt nobody has sampled it: there is nothing to find again.
-        policy_version=completion.policy_version if prompt is None else None,
+        policy_version=rollout.policy_version if prompt is None else None,
         source=rollout.label,
         teacher_prompt=None if teacher_prompt is None else tuple(teacher_prompt),
     )

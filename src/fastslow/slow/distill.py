@@ -52,7 +52,7 @@ class Distill(SlowLearner):
             teachers = spread(group.problem, able, len(group.rollouts), turn)
             if teachers:
                 taught.append((group, [prompts[context] for context in teachers]))
-        lengths = [[len(r.completion.token_ids) for r in group.rollouts] for group, _ in taught]
+        lengths = [[len(r.sampled) for r in group.rollouts] for group, _ in taught]
         weights = token_weights(lengths, "problem", self.max_tokens)
         return [
             datum(rollout, advantage=0.0, weight=weight, teacher_prompt=prompt)

@@ -18,12 +18,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+TEACHER = "slow.opd.teacher"
+
+
 class OpdOptions(Section):
     """``[slow.opd]``"""
 
     teacher: str
     """The teacher: a model name as ``model`` takes it, with the same tokenizer."""
     aggregation: Aggregation = "token"
+    """Whose losses weigh the same: by default all tokens of a batch."""
 
 
 @slow_learner("opd")
@@ -38,38 +42,35 @@ class Opd(SlowLearner):
     options: OpdOptions
 
     @property
-    def teacher_model(self) -> str:  # type: ignore[override]
-        return self.options.teacher
+    def models(self) -> dict[str, str]:  # type: ignore[override]
+        return {TEACHER: self.options.teacher}
+
+    def check(self, policy: Reader) -> None:
+        """Raises: InputError, if the teacher does not read texts as the same tokens."""
+        probe = Context("Answer in one word."), "Which is larger, 7 or 12?"
+        if self.samplers[TEACHER].encode(*probe) != policy.encode(*probe):
+            raise InputError(
+                f"{TEACHER}: the teacher's tokenizer or chat template is not the model's, so it "
+                "cannot score the model's tokens: name a model of the same family"
+            )
 
     def data(
         self, groups: Sequence[Group], contexts: Sequence[Context], policy: Reader
     ) -> list[Datum]:
-        assert self.teacher is not None
         groups = [group for group in groups if group.rollouts]
         rollouts = [rollout for group in groups for rollout in group.rollouts]
-        completions = [rollout.completion for rollout in rollouts]
-        prompts = [completion.prompt_ids for completion in completions]
-        taught = self.teacher.logprobs(prompts, [c.token_ids for c in completions])
-        lengths = [[len(r.completion.token_ids) for r in group.rollouts] for group in groups]
+        taught = self.samplers[TEACHER].logprobs([rollout.sequence for rollout in rollouts])
+        lengths = [[len(r.sampled) for r in group.rollouts] for group in groups]
         weights = token_weights(lengths, self.options.aggregation, self.max_tokens)
         flat = [weight for own in weights for weight in own]
         data = []
         for rollout, scores, weight in zip(rollouts, taught, flat, strict=True):
             own = datum(rollout, advantage=0.0, weight=weight)
-            read = len(own.tokens) - len(scores)
-            gaps = (t - b for t, b in zip(scores, rollout.completion.logprobs, strict=True))
-            data.append(replace(own, advantages=(*[0.0] * read, *gaps)))
+            advantages = [0.0] * len(own.tokens)
+            for position, score in zip(own.sequence.scored, scores, strict=True):
+                advantages[position] = score - own.logprobs[position]
+            data.append(replace(own, advantages=advantages))
         return data
 
     def loss(self, inputs: LossInputs) -> Tensor:
         return -inputs.ratio * inputs.advantages
-
-
-def check_teacher(teacher: Reader, policy: Reader) -> None:
-    """Raises: InputError, if the teacher does not read texts as the same tokens."""
-    probe = Context("Answer in one word."), "Which is larger, 7 or 12?"
-    if teacher.encode(*probe) != policy.encode(*probe):
-        raise InputError(
-            "slow.opd.teacher: the teacher's tokenizer or chat template is not the model's, so it "
-            "cannot score the model's tokens: name a model of the same family"
-        )

@@ -27,6 +27,7 @@ class SftOptions(Section):
     threshold: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Least score of an answer that is learnt."""
     aggregation: Aggregation = "token"
+    """Whose losses weigh the same: by default all tokens of a batch."""
 
 
 @slow_learner("sft")
@@ -44,7 +45,7 @@ class Sft(SlowLearner):
             for group in groups
         ]
         right = [(group, rollouts) for group, rollouts in right if rollouts]
-        lengths = [[len(r.completion.token_ids) for r in rollouts] for _, rollouts in right]
+        lengths = [[len(r.sampled) for r in rollouts] for _, rollouts in right]
         weights = token_weights(lengths, self.options.aggregation, self.max_tokens)
         data = []
         for (group, rollouts), own in zip(right, weights, strict=True):

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console as Terminal
 
 from fastslow import terminal as exits
-from fastslow.errors import RunError
+from fastslow.errors import InputError, RunError
 from fastslow.interruption import InterruptedRunError
 from fastslow.run.inside import refuse_strange_entries
 from fastslow.run.lock import Lock
@@ -140,6 +140,9 @@ def _at_work(prepared: Prepared) -> Iterator[None]:
     folder = prepared.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for path in (folder.parent, folder):
+            if path.is_symlink():
+                raise InputError(f"{path}: is a link: the results of studies go to real folders")
         refuse_strange_entries(folder)
         lock = Lock(folder)
         try:

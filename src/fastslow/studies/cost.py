@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fastslow.config import RunConfig
-from fastslow.fast import factory
+from fastslow.fast import registry
+from fastslow.fast.base import Tools
 
 
 def most_rollouts(config: RunConfig) -> int:
@@ -23,8 +24,8 @@ def _fast(config: RunConfig) -> int:
         for stage in config.all_stages
         for start in range(0, stage.steps, every)
     ]
-    optimizer = factory.build(config.fast, _unasked)
-    return sum(optimizer.most_calls(steps * config.slow.problems) for steps in cycles)
+    optimizer = registry.create(config.fast, Tools(config.fast, _unasked))
+    return sum(optimizer.max_calls(steps * config.slow.problems) for steps in cycles)
 
 
 def _unasked(prompt: str) -> str:

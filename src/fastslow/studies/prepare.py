@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fastslow import config as configuration
+from fastslow.build import build_curriculum, build_stages
 from fastslow.config import RunConfig, apply_override, validate
 from fastslow.curriculum import Curriculum
 from fastslow.errors import InputError
@@ -20,7 +21,6 @@ from fastslow.studies import STUDIES
 from fastslow.studies.plan import Plan
 from fastslow.studies.study import Setup, Study
 from fastslow.tasks import registry
-from fastslow.training import build_curriculum, build_stages
 from fastslow.types import Split
 
 

@@ -109,7 +109,9 @@ def write_conclusion(
         _write_json(path, content)
     figure = Figure("figure", f"{prepared.name}: {STUDIES[prepared.name]}", "", conclusion.panels)
     for suffix in FIGURES:
-        draw(figure, folder / f"figure{suffix}")
+        path = folder / f"figure{suffix}"
+        path.unlink(missing_ok=True)  # a hard link would lead the writing to another file
+        draw(figure, path)
     return [folder / name for name in ("results.json", "claims.json", "figure.png", "figure.svg")]
 
 

@@ -49,8 +49,11 @@ class CodeIOOptions(Section):
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 1e-3
     """Relative error allowed of a number that is not whole: as much as CodeI/O's own check."""
     train: Size = 1024
+    """Problems to train on, at most."""
     validation: Size = 128
+    """Problems for validation, at most."""
     test: SizeOrNone = 128
+    """Problems for testing, at most."""
     data_seed: Seed = 0
     """The data depend on this and not on the run's seed."""
 

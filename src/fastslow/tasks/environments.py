@@ -57,6 +57,7 @@ class EnvironmentOptions(Section):
     validation: Size = 128
     """Of the environment's evaluation set where it has one, as ``test``."""
     test: SizeOrNone = 128
+    """Problems for testing, at most."""
 
 
 @register("verifiers", EnvironmentOptions)

@@ -84,7 +84,8 @@ class Graders:
         self.close()
 
     def grade(self, pairs: Sequence[tuple[Problem, str]]) -> list[Verdict | Failure]:
-        """A verdict on each (problem, completion), in order, or the failure to reach one.
+        """A verdict on each (problem, completion), in order, or the failure to reach one. Whose
+        failure it is where the verifier was stopped, ``settle`` says.
 
         Raises:
             InputError: the task cannot grade on this system, as where it needs a sandbox, or gives
@@ -93,9 +94,8 @@ class Graders:
                 something keeps killing them.
         """
         replies = self._ask(list(pairs))
-        works = any("score" in reply for reply in replies)
         return [
-            self._outcome(problem, reply, works)
+            self._outcome(problem, reply)
             for (problem, _), reply in zip(pairs, replies, strict=True)
         ]
 
@@ -113,19 +113,12 @@ class Graders:
             self._server.close()
             self._server = None
 
-    def _outcome(self, problem: Problem, reply: dict[str, Any], works: bool) -> Verdict | Failure:
-        """``works``: whether the verifier reached a verdict on any completion of the call."""
+    def _outcome(self, problem: Problem, reply: dict[str, Any]) -> Verdict | Failure:
         if "score" in reply:
             return Verdict(reply["score"], reply["feedback"])
         reason = _reason(reply)
         self._warn(problem, reason, reply["trace"])
-        if "stopped" in reply and works:
-            return Verdict(
-                0.0,
-                f"The answer could not be graded: the verifier was stopped, {reason}. "
-                "Write a short and plain answer in the format that was asked for.",
-            )
-        return Failure(reason, reply["trace"])
+        return Failure(reason, reply["trace"], stopped="stopped" in reply)
 
     def _warn(self, problem: Problem, reason: str, trace: str) -> None:
         """Tell of a failure; of the first with its traceback, later only now and then."""
@@ -303,3 +296,22 @@ def _environment(scratch: str) -> dict[str, str]:
         "PYTHONHASHSEED": "0",  # verdicts depend on nothing but the completion, sets' order neither
         **dict.fromkeys(threads, "1"),  # there is a grader for each processor
     }
+
+
+def settle(outcomes: Sequence[Verdict | Failure]) -> list[Verdict | Failure]:
+    """The outcomes of one task's verifier, with a score of 0 for completions that stopped it.
+
+    Where it reached no verdict at all, it may be the verifier that is too slow: there such
+    completions stay failures.
+    """
+    works = any(isinstance(outcome, Verdict) for outcome in outcomes)
+    return [
+        Verdict(
+            0.0,
+            f"The answer could not be graded: the verifier was stopped, {outcome.reason}. "
+            "Write a short and plain answer in the format that was asked for.",
+        )
+        if works and isinstance(outcome, Failure) and outcome.stopped
+        else outcome
+        for outcome in outcomes
+    ]

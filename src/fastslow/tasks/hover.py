@@ -54,7 +54,9 @@ class HoverOptions(SourceOptions):
     """Options of the task "hover"."""
 
     source: PlaceOrName = "hover-nlp/hover"
+    """The rows: a hub id, or a local file or folder."""
     variant: Literal["verify", "retrieve"] = "verify"
+    """"verify": say whether the claim is supported. "retrieve": pick the titles that prove it."""
     hard: bool = False
     """Only claims of three and four hops."""
     candidates: Annotated[int, Field(ge=2, le=1000)] = 10

@@ -31,7 +31,9 @@ class JsonlOptions(CutOptions):
     path: Place
     """The file to train on; validation and test are cut from it unless they have their own."""
     validation_path: Place | None = None
+    """File of problems for validation. Left out: they are cut from ``path``."""
     test_path: Place | None = None
+    """File of problems for testing. Left out: they are cut from ``path``."""
     question: str = "question"
     """The key of the question in each line."""
     answer: str = "answer"

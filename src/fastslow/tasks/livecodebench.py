@@ -22,6 +22,7 @@ from pydantic import Field
 from fastslow.config import Positive, Section
 from fastslow.errors import InputError
 from fastslow.places import PlaceOrName
+from fastslow.tasks.contract import Ids
 from fastslow.tasks.json_values import read_value
 from fastslow.tasks.names import register
 from fastslow.tasks.protocol import Task
@@ -58,6 +59,7 @@ class LiveCodeBenchOptions(Section):
     release: str = "release_v6"
     """Which problems of the hub: "release_v1" to "release_v6", or "v5" for what v5 added."""
     difficulty: Annotated[tuple[Difficulty, ...], Field(min_length=1)] = ("hard",)
+    """Problems of these difficulties only."""
     start_date: date | None = None
     """Only problems of contests from this day on: after a model's training data end."""
     end_date: date | None = None
@@ -135,12 +137,15 @@ class LiveCodeBench(Task):
         return Verdict(0.0, f"The program was found and run. {failure}")
 
     def _problems(self, rows: Sequence[dict[str, Any]]) -> Iterator[Problem]:
-        for row in rows:
+        ids = Ids(self.name, repeats=True)
+        for number, row in enumerate(rows, start=1):
             where = f"{self._options.source}: question_id {excerpt(str(row['question_id']), 40)}"
             try:
-                yield Problem(str(row["question_id"]), _question(row), _reference(row))
+                problem = Problem(str(row["question_id"]), _question(row), _reference(row))
             except ValueError as error:
                 raise InputError(f"{where}: {error}") from None
+            ids.check(f"{self._options.source}, problem {number}", problem)
+            yield problem
 
 
 _FORMAT = (

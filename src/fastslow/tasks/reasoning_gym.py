@@ -82,8 +82,11 @@ class ReasoningGymOptions(Section):
     """Whether an answer may score between 0 and 1, by the dataset's own rules. Many of these pay
     half for nothing. Datasets with a scorer of ours never give partial credit."""
     train: Size = 1024
+    """Problems to train on."""
     validation: Size = 128
+    """Problems for validation."""
     test: SizeOrNone = 128
+    """Problems for testing."""
     data_seed: Seed = 0
     """The data depend on this and not on the run's seed."""
 

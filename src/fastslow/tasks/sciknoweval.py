@@ -38,6 +38,7 @@ class SciKnowEvalOptions(SourceOptions):
     """Options of the tasks "physics", "chemistry", "biology" and "materials"."""
 
     source: PlaceOrName = "hicai-zju/SciKnowEval"
+    """The rows: a hub id, or a local file or folder."""
     level: Literal["L1", "L2", "L3", "L4", "L5"] | None = "L3"
     """Of rows in the hub's schema, those of this level; None: of any."""
 

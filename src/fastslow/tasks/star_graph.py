@@ -76,8 +76,11 @@ class StarGraphOptions(Section):
     labels: Literal["numbers", "words"] = "numbers"
     """Numbers from 0 to N - 1, or N short English words."""
     train: Size = 1024
+    """Problems to train on."""
     validation: Size = 128
+    """Problems for validation."""
     test: SizeOrNone = 128
+    """Problems for testing."""
     data_seed: Seed = 0
     """The data depend on this and not on the run's seed."""
 

@@ -11,12 +11,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fastslow.config import PolicyConfig, SlowConfig
 from fastslow.errors import RunError
-from fastslow.policy.local import LocalPolicy
-from fastslow.policy.memory import in_parts
-from fastslow.policy.protocol import SampleRequest
-from fastslow.slow.registry import create
-from fastslow.types import Context
+from fastslow.policy.base import SampleRequest
+from fastslow.policy.local.memory import in_parts
+from fastslow.types import Context, Turn
 from one_turn import one_turn
+from opened import Opened
 
 TOO_MUCH = 2**62
 
@@ -73,12 +72,9 @@ def test_a_device_without_memory_is_recognised() -> None:
     assert in_parts(work, "sampling") == 2
 
 
-CISPO = create(SlowConfig(), 8, "test").loss
-
-
 @pytest.fixture
-def policy(tiny_model_dir: Path) -> LocalPolicy:
-    return LocalPolicy(
+def policy(tiny_model_dir: Path) -> Opened:
+    return Opened.of(
         AutoModelForCausalLM.from_pretrained(tiny_model_dir),
         AutoTokenizer.from_pretrained(tiny_model_dir),
         PolicyConfig(device="cpu", max_tokens=8, rows=4),
@@ -88,15 +84,12 @@ def policy(tiny_model_dir: Path) -> LocalPolicy:
 
 
 def test_an_update_is_split_and_the_next_one_is_not(
-    policy: LocalPolicy, monkeypatch: pytest.MonkeyPatch
+    policy: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request = SampleRequest(policy.encode(Context(), "Why?"), (1, 2, 3, 4))
-    (completions,) = policy.sample([request])
-    data = [
-        one_turn(c.prompt_ids, c.token_ids, c.logprobs, 1.0, 0.01, c.policy_version)
-        for c in completions
-    ]
-    engine, base = policy._engine, policy._base_engine
+    request = SampleRequest(policy.sampler.encode(Context(), "Why?"), (1, 2, 3, 4))
+    (completions,) = policy.sampler.sample([request])
+    data = [one_turn(turn.read, turn.sampled, turn.logprobs, 1.0, 0.01) for turn in completions]
+    engine, base = policy.backend._engine, policy.backend._base_engine
     assert base is not None
     budgets = []
 
@@ -107,31 +100,31 @@ def test_an_update_is_split_and_the_next_one_is_not(
         return type(engine).passes(engine, *arguments, **options)
 
     monkeypatch.setattr(engine, "passes", passes)
-    assert policy.update(data, CISPO)["loss"] != 0
+    assert policy.step(data)["loss"] != 0
     assert budgets == [(200, 200), (100, 100)]
-    policy.publish()
-    assert policy.version == 1
-    policy.update(data, CISPO)
+    assert policy.trainer.version == 1
+    policy.step(data)
     assert budgets[2:] == [(200, 200)]
 
 
 def test_sampling_is_split_and_counts_nothing_twice(
-    policy: LocalPolicy, monkeypatch: pytest.MonkeyPatch
+    policy: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request = SampleRequest(policy.encode(Context(), "Why?"), tuple(range(8)))
-    (expected,) = policy.sample([request])
-    engine, told, rows = policy._engine, [], []
+    request = SampleRequest(policy.sampler.encode(Context(), "Why?"), tuple(range(8)))
+    (expected,) = policy.sampler.sample([request])
+    engine, rows = policy.backend._engine, []
+    told: list[tuple[int, int, Turn]] = []
 
-    def sample(prompts: Any, seeds: Any, limits: Any, at_a_time: int, on_finished: Any) -> Any:
+    def sample(prompts: Any, seeds: Any, limits: Any, at_a_time: int, on_turn: Any) -> Any:
         rows.append(at_a_time)
-        found = type(engine).sample(engine, prompts, seeds, limits, at_a_time, on_finished)
+        found = type(engine).sample(engine, prompts, seeds, limits, at_a_time, on_turn)
         if at_a_time > 2:
             ask_for_too_much()
         return found
 
     monkeypatch.setattr(engine, "sample", sample)
-    (found,) = policy.sample([request], on_finished=told.append)
+    (found,) = policy.sampler.sample([request], on_turn=lambda *turn: told.append(turn))
     assert rows == [4, 2]
-    assert sum(told) == 8
-    assert 0 in told  # it listens still
-    assert [c.token_ids for c in found] == [c.token_ids for c in expected]
+    assert sorted((number, seed) for number, seed, _ in told) == [(0, n) for n in range(8)]
+    assert [turn for _, _, turn in sorted(told, key=lambda each: each[1])] == found
+    assert [turn.sampled for turn in found] == [turn.sampled for turn in expected]

@@ -1,9 +1,9 @@
 """One update against a plain torch loop, and what surrounds an update."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -12,15 +12,21 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from fastslow.config import SlowConfig
-from fastslow.engine.base import Engine, TokenSequence
+from fastslow.engine.base import Engine
 from fastslow.engine.head import TokenScores
 from fastslow.engine.padded import PaddedEngine
 from fastslow.engine.sampling import SamplingLimits
 from fastslow.engine.shared import SharedPrefixEngine
-from fastslow.policy.learner import Learner, Reference
-from fastslow.slow.anomalies import AnomalyError, MismatchError
+from fastslow.policy.backend import Objective
+from fastslow.policy.base import Sampler
+from fastslow.policy.local.backend import MISMATCH
+from fastslow.policy.local.optimiser import Optimiser
+from fastslow.policy.local.teachers import teachers
+from fastslow.policy.trainer import GradientTrainer
+from fastslow.slow.anomalies import Anomaly
+from fastslow.slow.base import SlowLearner
 from fastslow.slow.registry import create
-from fastslow.types import Datum
+from fastslow.types import Datum, TokenSequence
 from one_turn import (
     advantage_of,
     completion_of,
@@ -36,8 +42,8 @@ VERSION = 3
 
 NAN, INF = float("nan"), float("inf")
 
-CISPO = create(SlowConfig(), 64, "test").loss
-DISTILL = create(SlowConfig(algorithm="distill"), 64, "test").loss
+CISPO = create(SlowConfig(), 64, "test")
+DISTILL = create(SlowConfig(algorithm="distill"), 64, "test")
 CAP = 4.0
 
 # A large eps keeps AdamW from blowing the rounding of gradients near zero up to whole steps.
@@ -50,6 +56,86 @@ SETTINGS: dict[str, Any] = {
     "kl": 0.3,
     "mismatch_error": INF,
 }
+
+Reference = Callable[[Sequence[TokenSequence]], list[TokenScores]]
+
+
+class EngineBackend:
+    """A ``Backend`` around an engine and a base that the test chooses."""
+
+    def __init__(self, engine: Engine, reference: Reference | None, config: SlowConfig) -> None:
+        self.engine, self.reference = engine, reference
+        self.optimiser = Optimiser(engine.model, config)
+
+    @property
+    def mismatch(self) -> tuple[float, float]:
+        return MISMATCH[next(self.engine.model.parameters()).dtype]
+
+    def sampler(self, version: int) -> Sampler:
+        return cast(Sampler, None)
+
+    def attempt(self, work: Callable[[], Any]) -> Any:
+        return work()
+
+    def clear_gradient(self) -> None:
+        self.optimiser.clear_gradient()
+
+    def accumulate(self, data: Sequence[Datum], objective: Objective, top: int | None) -> None:
+        against = teachers(self.engine, data, top)
+        sequences = [datum.sequence for datum in data]
+        for passed in self.engine.passes(sequences, TEMPERATURE, against):
+            objective(passed).backward()
+
+    def base_logprobs(self, sequences: Sequence[TokenSequence]) -> list[Tensor]:
+        assert self.reference is not None
+        return [scores.logprobs for scores in self.reference(sequences)]
+
+    def apply(self, lr: float, max_norm: float) -> float:
+        norm = self.optimiser.clip(max_norm)
+        if norm < INF:
+            self.optimiser.step(lr)
+            self.engine.weights_changed()
+        return norm
+
+    def save(self, folder: Path) -> str:
+        self.optimiser.save(folder)
+        return "base"
+
+    def load(self, folder: Path, holds: str) -> None:
+        self.optimiser.load(folder)
+
+    def discard(self, folder: Path) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class RefusedError(Exception):
+    def __init__(self, anomaly: Anomaly) -> None:
+        super().__init__(anomaly.cause)
+        self.anomaly = anomaly
+
+
+class Learner:
+    """A trainer on an engine. Data of version VERSION count as sampled by the present weights, so
+    that they can be trained on again and again."""
+
+    def __init__(self, engine: Engine, reference: Reference | None, config: SlowConfig) -> None:
+        if reference is None:
+            config = config.model_copy(update={"kl": 0.0})
+        backend = EngineBackend(engine, reference, config)
+        self.trainer = GradientTrainer(backend, config)
+        self.weights = backend.optimiser.weights
+
+    def update(
+        self, data: Sequence[Datum], learner: SlowLearner, version: int = VERSION
+    ) -> dict[str, float]:
+        now = self.trainer.version - version
+        moved = [replace(d, policy_version=(d.policy_version or 0) + now) for d in data]
+        result = self.trainer.step(moved, learner)
+        if result.refused is not None:
+            raise RefusedError(result.refused)
+        return result.measures
+
 
 EngineType = Callable[[PreTrainedModel, int], Engine]
 
@@ -155,11 +241,11 @@ def test_updates_equal_a_plain_loop(
 ) -> None:
     config = SlowConfig(**SETTINGS)
     model = load()
-    learner = Learner(engine(model, tokens_per_pass), reference_of(load()), config, TEMPERATURE)
+    learner = Learner(engine(model, tokens_per_pass), reference_of(load()), config)
     plain = PlainLearner(load(), load(), config)
     data = make_data(load(), OFF_POLICY)
     for _ in range(3):
-        found, expected = learner.update(data, CISPO, VERSION), plain.update(data)
+        found, expected = learner.update(data, CISPO), plain.update(data)
         assert {k: found[k] for k in expected} == pytest.approx(expected, rel=1e-4, abs=1e-6)
     assert expected["ratio/max"] > CAP
     assert expected["grad_norm"] > config.max_grad_norm, "clipping is tested"
@@ -184,11 +270,11 @@ def test_distilling_equals_a_plain_loop(
 ) -> None:
     config = SlowConfig(**{**SETTINGS, "kl": kl, "kl_cap": 1e9})
     model, plain, base = load(), load(), load()
-    learner = Learner(engine(model, 30), reference_of(load()) if kl else None, config, TEMPERATURE)
+    learner = Learner(engine(model, 30), reference_of(load()) if kl else None, config)
     optimiser = torch.optim.AdamW(plain.parameters(), eps=config.eps, weight_decay=0.0)
     lessons = make_lessons(load())
     for update in (1, 2, 3):
-        found = learner.update(lessons, DISTILL, VERSION)
+        found = learner.update(lessons, DISTILL)
         optimiser.zero_grad()
         total, divergences = 0.0, []
         for x in lessons:
@@ -229,9 +315,10 @@ def test_a_student_comes_to_answer_as_its_teacher_does(
     load: Callable[[], PreTrainedModel],
 ) -> None:
     config = SlowConfig(lr=3e-3, warmup=0, kl=0.0, mismatch_error=INF)
-    learner = Learner(SharedPrefixEngine(load(), 4096), None, config, TEMPERATURE)
+    learner = Learner(SharedPrefixEngine(load(), 4096), None, config)
     lessons = make_lessons(load())
-    found = [learner.update(lessons, DISTILL, VERSION, 20)["kl/teacher"] for _ in range(12)]
+    top = create(SlowConfig(algorithm="distill", distill={"top": 20}), 64, "test")
+    found = [learner.update(lessons, top)["kl/teacher"] for _ in range(12)]
     assert found[-1] < 0.3 * found[0]
 
 
@@ -242,7 +329,7 @@ def test_small_passes_accumulate_the_same_gradient(load: Callable[[], PreTrained
         model = load()
         config = SlowConfig(**{**SETTINGS, "max_grad_norm": float("inf")})
         engine = SharedPrefixEngine(model, tokens_per_pass)
-        Learner(engine, reference_of(load()), config, TEMPERATURE).update(data, CISPO, VERSION)
+        Learner(engine, reference_of(load()), config).update(data, CISPO)
         gradients.append([p.grad for p in model.parameters() if p.grad is not None])
     for few, many in zip(gradients[0] + gradients[1], gradients[2] * 2, strict=True):
         assert (few - many).norm() <= 1e-5 * many.norm()
@@ -255,16 +342,16 @@ def test_the_learning_rate_rises_linearly(
     load: Callable[[], PreTrainedModel], warmup: int, expected: list[float]
 ) -> None:
     config = SlowConfig(lr=1e-5, warmup=warmup, mismatch_error=INF)
-    learner = Learner(PaddedEngine(load(), 4096), None, config, TEMPERATURE)
+    learner = Learner(PaddedEngine(load(), 4096), None, config)
     data = make_data(load())[:1]
-    rates = [learner.update(data, CISPO, VERSION)["lr"] for _ in expected]
+    rates = [learner.update(data, CISPO)["lr"] for _ in expected]
     assert rates == pytest.approx([1e-5 * share for share in expected])
 
 
 def test_measures(load: Callable[[], PreTrainedModel]) -> None:
     model, data = load(), make_data(load())
-    learner = Learner(SharedPrefixEngine(model, 4096), None, SlowConfig(kl=0), TEMPERATURE)
-    measures = learner.update(data, CISPO, VERSION)
+    learner = Learner(SharedPrefixEngine(model, 4096), None, SlowConfig(kl=0))
+    measures = learner.update(data, CISPO)
     assert set(measures) == {
         "loss",
         "grad_norm",
@@ -282,9 +369,7 @@ def test_measures(load: Callable[[], PreTrainedModel]) -> None:
     beginnings = {tokens[:length] for tokens in read for length in range(1, len(tokens) + 1)}
     assert measures["tokens/trained"] == len(beginnings)
     assert len(beginnings) < len(CONTEXT) + sum(2 + len(completion_of(d)) - 1 for d in data)
-    scores = PaddedEngine(load(), 4096).score(
-        [TokenSequence(d.tokens, d.scored) for d in data], TEMPERATURE
-    )
+    scores = PaddedEngine(load(), 4096).score([d.sequence for d in data], TEMPERATURE)
     entropy = torch.cat([s.entropies for s in scores]).mean().item()
     assert measures["entropy"] == pytest.approx(entropy, rel=1e-4)
     assert measures["ratio/max"] == pytest.approx(1, abs=1e-4)
@@ -298,7 +383,7 @@ def test_the_mismatch_is_that_of_on_policy_rollouts_alone(
         engine = PaddedEngine(load(), 4096)
         data = make_data(load(), OFF_POLICY)
         config = SlowConfig(mismatch_error=float("inf"))
-        return Learner(engine, None, config, TEMPERATURE).update(data, CISPO, version)
+        return Learner(engine, None, config).update(data, CISPO, version)
 
     assert measures(VERSION)["logprob/mismatch"] < 1e-4
     assert measures(VERSION - 1)["logprob/mismatch"] > 1
@@ -346,7 +431,7 @@ def test_numbers_that_are_not_finite_leave_everything_as_it_was(
     bases = [with_base(-1.0), with_base(-1.0)]
     config = SlowConfig(**SETTINGS)
     learners = [
-        Learner(PaddedEngine(m, 60), lambda x, n=n: bases[n](x), config, TEMPERATURE)
+        Learner(PaddedEngine(m, 60), lambda x, n=n: bases[n](x), config)
         for n, m in enumerate((model, untroubled))
     ]
     data = [replace(d, source="another") for d in make_data(load())]
@@ -356,19 +441,19 @@ def test_numbers_that_are_not_finite_leave_everything_as_it_was(
     }
     last = replace(data[-1], **poisons, source="the last")
     for learner in learners:
-        learner.update(data, CISPO, VERSION)
+        learner.update(data, CISPO)
     before = parameters(model)
     bases[0] = with_base(base)
-    with pytest.raises(AnomalyError, match=f"^{cause}$") as caught:
-        learners[0].update([*data[:-1], last], CISPO, VERSION)
-    assert set(caught.value.rollouts) <= set(blamed)
-    assert bool(caught.value.rollouts) == bool(blamed)
-    assert learners[0].updates == 1
+    with pytest.raises(RefusedError, match=f"^{cause}$") as caught:
+        learners[0].update([*data[:-1], last], CISPO)
+    assert set(caught.value.anomaly.rollouts) <= set(blamed)
+    assert bool(caught.value.anomaly.rollouts) == bool(blamed)
+    assert learners[0].trainer.version == 1
     assert all(p.grad is None for p in model.parameters())
     assert all(torch.equal(before[name], value) for name, value in parameters(model).items())
     bases[0] = with_base(-1.0)
     for learner in learners:
-        learner.update(data, CISPO, VERSION)
+        learner.update(data, CISPO)
     goes_on = parameters(untroubled)
     assert all(torch.equal(goes_on[name], value) for name, value in parameters(model).items())
 
@@ -379,11 +464,11 @@ def test_a_log_probability_of_the_policy_is_blamed_before_the_loss(
     model, data = load(), make_data(load())
     with torch.no_grad():
         model.model.norm.weight.fill_(NAN)
-    learner = Learner(SharedPrefixEngine(model, 4096), None, SlowConfig(kl=0), TEMPERATURE)
-    with pytest.raises(AnomalyError, match=r"^a log-probability is not finite$"):
-        learner.update(data, CISPO, VERSION)
-    with pytest.raises(AnomalyError, match=r"^a log-probability is not finite$"):
-        learner.update(make_lessons(load()), DISTILL, VERSION)
+    learner = Learner(SharedPrefixEngine(model, 4096), None, SlowConfig(kl=0))
+    with pytest.raises(RefusedError, match=r"^a log-probability is not finite$"):
+        learner.update(data, CISPO)
+    with pytest.raises(RefusedError, match=r"^a log-probability is not finite$"):
+        learner.update(make_lessons(load()), DISTILL)
 
 
 def off_by(data: list[Datum], number: int, nats: float) -> list[Datum]:
@@ -419,18 +504,18 @@ def test_a_mismatch_is_warned_of_and_then_refused(
     model = load()
     engine = PaddedEngine(model, 60)
     engine.round_to(dtype, keep=lambda name: False)
-    learner = Learner(engine, None, SlowConfig(kl=0, **settings), TEMPERATURE)
+    learner = Learner(engine, None, SlowConfig(kl=0, **settings))
     data = off_by(make_data(load()), 3, nats)
     before = parameters(model)
     if outcome == "refused":
         with pytest.raises(
-            MismatchError, match=r"by up to .* nats \(slow\.mismatch_error\)"
+            RefusedError, match=r"by up to .* nats \(slow\.mismatch_error\)"
         ) as caught:
-            learner.update(data, CISPO, VERSION)
-        assert caught.value.rollouts == ("rollout 3",)
+            learner.update(data, CISPO)
+        assert caught.value.anomaly.rollouts == ("rollout 3",)
         assert all(torch.equal(before[name], value) for name, value in parameters(model).items())
         return
-    assert learner.update(data, CISPO, VERSION)["logprob/mismatch"] == pytest.approx(nats, abs=0.3)
+    assert learner.update(data, CISPO)["logprob/mismatch"] == pytest.approx(nats, abs=0.3)
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == (outcome == "warned")
     assert all("in 1 of 6 rollouts: rollout 3" in line for line in told)
@@ -439,15 +524,15 @@ def test_a_mismatch_is_warned_of_and_then_refused(
 def test_a_mismatch_of_stale_rollouts_is_none(load: Callable[[], PreTrainedModel]) -> None:
     data = off_by(make_data(load()), 3, 2.0)
     stale = [replace(d, policy_version=VERSION - 1) if n == 3 else d for n, d in enumerate(data)]
-    learner = Learner(PaddedEngine(load(), 60), None, SlowConfig(kl=0), TEMPERATURE)
-    assert learner.update(stale, CISPO, VERSION)["logprob/mismatch"] < 1e-4
+    learner = Learner(PaddedEngine(load(), 60), None, SlowConfig(kl=0))
+    assert learner.update(stale, CISPO)["logprob/mismatch"] < 1e-4
 
 
 def test_frozen_parameters_stay(load: Callable[[], PreTrainedModel]) -> None:
     model = load()
     model.model.layers[0].requires_grad_(False)
     before = parameters(model)
-    Learner(SharedPrefixEngine(model, 30), None, SlowConfig(**SETTINGS), TEMPERATURE).update(
+    Learner(SharedPrefixEngine(model, 30), None, SlowConfig(**SETTINGS)).update(
         make_data(load()), CISPO, VERSION
     )
     moved = {name for name, value in parameters(model).items() if not value.equal(before[name])}
@@ -460,17 +545,17 @@ def test_a_loaded_optimiser_goes_on_bit_for_bit(
     data = make_data(load(), OFF_POLICY)
     config = SlowConfig(**{**SETTINGS, "warmup": 5})
     model = load()
-    learner = Learner(PaddedEngine(model, 4096), None, config, TEMPERATURE)
+    learner = Learner(PaddedEngine(model, 4096), None, config)
     for _ in range(2):
-        learner.update(data, CISPO, VERSION)
-    learner.save(tmp_path)
+        learner.update(data, CISPO)
+    learner.trainer.save(tmp_path)
     resumed = load()
     resumed.load_state_dict(model.state_dict())
-    other = Learner(PaddedEngine(resumed, 4096), None, config, TEMPERATURE)
-    other.load(tmp_path)
-    assert other.updates == 2
+    other = Learner(PaddedEngine(resumed, 4096), None, config)
+    other.trainer.load(tmp_path)
+    assert other.trainer.version == 2
     for _ in range(2):
-        assert learner.update(data, CISPO, VERSION) == other.update(data, CISPO, VERSION)
+        assert learner.update(data, CISPO) == other.update(data, CISPO)
     expected = parameters(model)
     assert all(torch.equal(expected[name], value) for name, value in parameters(resumed).items())
 
@@ -478,11 +563,11 @@ def test_a_loaded_optimiser_goes_on_bit_for_bit(
 def test_an_optimiser_that_has_not_stepped_can_be_saved(
     load: Callable[[], PreTrainedModel], tmp_path: Path
 ) -> None:
-    Learner(PaddedEngine(load(), 4096), None, SlowConfig(), 1.0).save(tmp_path)
-    learner = Learner(PaddedEngine(load(), 4096), None, SlowConfig(mismatch_error=INF), 1.0)
-    learner.load(tmp_path)
-    assert learner.updates == 0
-    assert learner.update(make_data(load()), CISPO, VERSION)["lr"] == pytest.approx(1e-7)
+    Learner(PaddedEngine(load(), 4096), None, SlowConfig()).trainer.save(tmp_path)
+    learner = Learner(PaddedEngine(load(), 4096), None, SlowConfig(mismatch_error=INF))
+    learner.trainer.load(tmp_path)
+    assert learner.trainer.version == 0
+    assert learner.update(make_data(load()), CISPO)["lr"] == pytest.approx(1e-7)
 
 
 # --- weights in a lower type ------------------------------------------------------------------
@@ -503,14 +588,14 @@ def test_bfloat16_weights_move_by_steps_that_they_cannot_hold(
         for parameter in exact.parameters():
             parameter.copy_(parameter.bfloat16())
     config = SlowConfig(lr=2e-5, warmup=0, eps=1e-4, kl=0, mismatch_error=INF)
-    learner = Learner(engine, None, config, TEMPERATURE)
-    plain = Learner(PaddedEngine(exact, 4096), None, config, TEMPERATURE)
+    learner = Learner(engine, None, config)
+    plain = Learner(PaddedEngine(exact, 4096), None, config)
     data = make_data(load())
     start = parameters(engine.model)
     moved = []
     for _ in range(12):
-        learner.update(data, CISPO, VERSION)
-        plain.update(data, CISPO, VERSION)
+        learner.update(data, CISPO)
+        plain.update(data, CISPO)
         now = parameters(engine.model)
         moved.append(sum(int((now[name] != value).sum()) for name, value in start.items()))
     assert {value.dtype for value in now.values()} == {torch.bfloat16}
@@ -520,7 +605,7 @@ def test_bfloat16_weights_move_by_steps_that_they_cannot_hold(
         torch.cat([(end[name].float() - start[name].float()).flatten() for name in start])
         for end in (now, parameters(exact))
     ]
-    masters = torch.cat([m.detach().flatten() for m in learner._masters.parameters.values()])
+    masters = torch.cat([m.detach().flatten() for m in learner.weights.values()])
     origin = torch.cat([value.float().flatten() for value in start.values()])
     assert torch.cosine_similarity(masters - origin, steps[1], dim=0) > 0.95
     assert torch.cosine_similarity(steps[0], steps[1], dim=0) > 0.3
@@ -531,29 +616,27 @@ def test_loaded_masters_go_on_bit_for_bit(
 ) -> None:
     data, config = make_data(load(), OFF_POLICY), SlowConfig(**{**SETTINGS, "kl": 0})
     engine, resumed = rounded(load), rounded(load)
-    learner = Learner(engine, None, config, TEMPERATURE)
+    learner = Learner(engine, None, config)
     for _ in range(2):
-        learner.update(data, CISPO, VERSION)
-    learner.save(tmp_path)
+        learner.update(data, CISPO)
+    learner.trainer.save(tmp_path)
     resumed.model.load_state_dict(engine.model.state_dict())
-    other = Learner(resumed, None, config, TEMPERATURE)
-    other.load(tmp_path)
-    for ours, theirs in zip(
-        learner._masters.parameters.values(), other._masters.parameters.values(), strict=True
-    ):
+    other = Learner(resumed, None, config)
+    other.trainer.load(tmp_path)
+    for ours, theirs in zip(learner.weights.values(), other.weights.values(), strict=True):
         assert ours.dtype == theirs.dtype == torch.float32
         assert torch.equal(ours, theirs)
     for _ in range(2):
-        assert learner.update(data, CISPO, VERSION) == other.update(data, CISPO, VERSION)
+        assert learner.update(data, CISPO) == other.update(data, CISPO)
     expected = parameters(engine.model)
     found = parameters(resumed.model)
     assert all(torch.equal(expected[name], value) for name, value in found.items())
 
 
 def test_fp32_weights_have_no_copies(load: Callable[[], PreTrainedModel], tmp_path: Path) -> None:
-    learner = Learner(SharedPrefixEngine(load(), 30), None, SlowConfig(), TEMPERATURE)
-    learner.update(make_data(load()), CISPO, VERSION)
-    learner.save(tmp_path)
+    learner = Learner(SharedPrefixEngine(load(), 30), None, SlowConfig())
+    learner.update(make_data(load()), CISPO)
+    learner.trainer.save(tmp_path)
     names = load_file(tmp_path / "optimiser.safetensors")
     assert {name.rsplit(".", 1)[1] for name in names} == {"step", "exp_avg", "exp_avg_sq"}
 
@@ -563,13 +646,39 @@ def test_the_engine_computes_with_the_new_weights(load: Callable[[], PreTrainedM
     data, limits = make_data(load()), SamplingLimits(6, frozenset(), TEMPERATURE)
     prompts = [[*CONTEXT, 40 + i] for i in range(3)]
     engine = SharedPrefixEngine(load(), 4096)
-    learner = Learner(engine, None, SlowConfig(lr=3e-2, warmup=0, kl=0), TEMPERATURE)
+    learner = Learner(engine, None, SlowConfig(lr=3e-2, warmup=0, kl=0))
     before = engine.sample(prompts, [[1, 2]] * 3, limits, 8)
-    learner.update(data, CISPO, VERSION)
+    learner.update(data, CISPO)
     after = engine.sample(prompts, [[1, 2]] * 3, limits, 8)
     trained = load()
     trained.load_state_dict(engine.model.state_dict())
     expected = PaddedEngine(trained, 4096).sample(prompts, [[1, 2]] * 3, limits, 8)
-    tokens = [[[c.token_ids for c in some] for some in s] for s in (before, after, expected)]
+    tokens = [[[c.sampled for c in some] for some in s] for s in (before, after, expected)]
     assert tokens[1] == tokens[2]
     assert tokens[0] != tokens[1]
+
+
+def test_a_datum_of_two_turns_has_the_gradient_of_its_sampled_tokens(
+    load: Callable[[], PreTrainedModel],
+) -> None:
+    """Read, sampled, read, sampled: the second turn is conditioned on all before it."""
+    tokens = [*CONTEXT, 60, 61, 62, 40, 41, 63, 64]
+    mask = [False] * len(CONTEXT) + [True] * 3 + [False] * 2 + [True] * 2
+    plain, model = load(), load()
+    logits = plain(torch.tensor([tokens]), use_cache=False).logits[0][:-1] / TEMPERATURE
+    scores = logits.log_softmax(-1)[range(len(tokens) - 1), tokens[1:]]
+    places = [place for place, sampled in enumerate(mask) if sampled]
+    own = scores[[place - 1 for place in places]]
+    logprobs, advantages = [0.0] * len(tokens), [0.0] * len(tokens)
+    for place, value in zip(places, own.tolist(), strict=True):
+        logprobs[place], advantages[place] = value, 1.0 + place / 10
+    weights = [0.1 * sampled for sampled in mask]
+    datum = Datum(tokens, mask, logprobs, advantages, weights, policy_version=VERSION)
+    loss = -(own * torch.tensor([0.1 * advantages[place] for place in places])).sum()
+    loss.backward()
+    config = SlowConfig(lr=1e-3, warmup=0, kl=0, max_grad_norm=INF)
+    measures = Learner(SharedPrefixEngine(model, 4096), None, config).update([datum], CISPO)
+    assert measures["loss"] == pytest.approx(loss.item(), rel=1e-4)
+    assert measures["logprob/mismatch"] < 1e-4
+    for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+        assert (ours.grad - theirs.grad).norm() <= 1e-4 * theirs.grad.norm()

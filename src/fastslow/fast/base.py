@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from pathlib import Path
+from typing import Any, ClassVar
 
+from fastslow.config import FastConfig, Section
 from fastslow.fast.leaks import Leaks
-from fastslow.types import Candidate, Context, Population, Problem, Rollout
-
-Pair = tuple[Problem, Context]
+from fastslow.types import Candidate, Pair, Population, Problem, Rollout
 
 Evaluate = Callable[[Sequence[Pair]], list[Rollout]]
 """Samples and grades ONE rollout per (problem, context) pair, in order, under the current policy.
@@ -74,11 +75,51 @@ class Evolution:
     failed_proposals: int
 
 
-class ContextOptimizer(Protocol):
-    """A fast learner. Deterministic given the phase, its seed and what ``evaluate`` returns."""
+@dataclass(frozen=True)
+class Tools:
+    """What a fast learner may be built from.
 
-    def most_calls(self, anchors: int) -> int:
-        """Metric calls of a phase on so many anchors, at most."""
+    Attributes:
+        config: ``[fast]``, what all fast learners share.
+        reflector: the reflection model, a prompt in and its answer out; None where the run has
+            none. Raises ``ProposalError`` if there is no answer.
+    """
 
+    config: FastConfig
+    reflector: Callable[[str], str] | None = None
+
+
+class FastLearner(ABC):
+    """How the population of contexts is rewritten. Deterministic given the phase, its seed and what
+    ``evaluate`` returns: it keeps nothing from one phase to the next.
+
+    Attributes:
+        name: what ``[fast] algorithm`` calls it.
+        Options: model of its own table, ``[fast.NAME]``.
+    """
+
+    name: ClassVar[str] = ""
+    Options: ClassVar[type[Section]] = Section
+
+    @classmethod
+    @abstractmethod
+    def build(cls, options: Any, tools: Tools) -> FastLearner:
+        """The learner with its own options. Raises: InputError."""
+
+    @classmethod
+    def asks_reflection(cls, config: FastConfig) -> bool:
+        """Whether it needs ``[fast.reflection]``."""
+        return False
+
+    @classmethod
+    def files(cls, options: Any) -> Mapping[str, Path]:
+        """Files that it reads, by their keys: a resumed run notices if they have changed."""
+        return {}
+
+    @abstractmethod
+    def max_calls(self, anchors: int) -> int:
+        """Maximum number of metric calls of a phase on so many anchors."""
+
+    @abstractmethod
     def evolve(self, phase: FastPhase) -> Evolution:
         """One fast phase. What ``phase.evaluate`` raises ends it, unchanged."""

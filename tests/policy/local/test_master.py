@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastslow.policy.master import MasterWeights
+from fastslow.policy.local.master import MasterWeights
 
 
 def weight(dtype: torch.dtype, *values: float) -> Tensor:

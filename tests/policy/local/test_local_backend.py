@@ -1,6 +1,8 @@
 """The local policy: template, versions, base, adapters, checkpoints."""
 
+import json
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,18 +16,18 @@ from fastslow.config import PolicyConfig, SlowConfig
 from fastslow.engine.shared import SharedPrefixEngine
 from fastslow.errors import InputError, RunError
 from fastslow.models import load_model
-from fastslow.policy.local import LocalPolicy, choose_device
-from fastslow.policy.protocol import Policy, SampleRequest
+from fastslow.policy.base import Drift, SampleRequest
+from fastslow.policy.local import choose_device
 from fastslow.slow.registry import create
-from fastslow.types import Completion, Context, Datum, Demonstration
+from fastslow.types import Context, Demonstration, Turn
 from one_turn import one_turn
+from opened import Opened, data_of, sequence_of
 
 CONTEXT = Context("Be brief.", (Demonstration("1+1?", "2"),))
 LORA = {"rank": 4, "alpha": 8.0}
-CISPO = create(SlowConfig(), 64, "test").loss
-DISTILL = create(SlowConfig(algorithm="distill"), 64, "test").loss
+DISTILL = create(SlowConfig(algorithm="distill"), 64, "test")
 
-Open = Callable[..., LocalPolicy]
+Open = Callable[..., Opened]
 
 
 @pytest.fixture
@@ -37,9 +39,9 @@ def open_policy(tiny_model_dir: Path) -> Open:
         seed: int = 0,
         dtype: str = "float32",
         **slow: Any,
-    ) -> LocalPolicy:
+    ) -> Opened:
         model, tokenizer = load_model(str(tiny_model_dir))
-        return LocalPolicy(
+        return Opened.of(
             model,
             tokenizer,
             PolicyConfig(max_tokens=8, temperature=0.7, rows=5, dtype=dtype),
@@ -52,39 +54,27 @@ def open_policy(tiny_model_dir: Path) -> Open:
     return make
 
 
-def rollouts(policy: Policy, seed: int = 0) -> list[Completion]:
+def rollouts(policy: Opened, seed: int = 0) -> list[Turn]:
+    sampler = policy.sampler
     requests = [
-        SampleRequest(policy.encode(CONTEXT, question), (seed + place, seed + place + 10))
+        SampleRequest(sampler.encode(CONTEXT, question), (seed + place, seed + place + 10))
         for place, question in enumerate(("2+2?", "How many?"))
     ]
-    return [completion for some in policy.sample(requests) for completion in some]
+    return [turn for some in sampler.sample(requests) for turn in some]
 
 
-def data_of(completions: Sequence[Completion]) -> list[Datum]:
-    return [
-        one_turn(
-            c.prompt_ids, c.token_ids, c.logprobs, (-1.0) ** i, 1 / (8 * (i + 1)), c.policy_version
-        )
-        for i, c in enumerate(completions)
-    ]
+def step(policy: Opened, seed: int = 0) -> dict[str, Any]:
+    """A whole slow step: sample and update."""
+    return policy.step(data_of(rollouts(policy, seed), policy.trainer.version))
 
 
-def step(policy: LocalPolicy, seed: int = 0) -> dict[str, float]:
-    """A whole slow step: sample, update, publish."""
-    measures = dict(policy.update(data_of(rollouts(policy, seed)), CISPO))
-    policy.publish()
-    return measures
+def drift(policy: Opened, turns: Sequence[Turn]) -> list[Drift]:
+    return policy.sampler.drift([sequence_of(turn) for turn in turns])
 
 
-def logprobs(policy: Policy, completions: Sequence[Completion], **options: bool) -> Tensor:
-    scores = policy.logprobs(
-        [c.prompt_ids for c in completions], [c.token_ids for c in completions], **options
-    )
+def logprobs(policy: Opened, turns: Sequence[Turn], **options: bool) -> Tensor:
+    scores = policy.sampler.logprobs([sequence_of(turn) for turn in turns], **options)
     return torch.tensor([value for score in scores for value in score])
-
-
-def weights(policy: LocalPolicy) -> dict[str, Tensor]:
-    return {name: p.detach().clone() for name, p in policy._model.named_parameters()}
 
 
 # --- text and tokens --------------------------------------------------------------------------
@@ -92,8 +82,8 @@ def weights(policy: LocalPolicy) -> dict[str, Tensor]:
 
 def test_a_context_is_read_in_the_chat_template(open_policy: Open) -> None:
     policy = open_policy(trainable=False)
-    prompt = policy.encode(CONTEXT, "2+2?")
-    assert policy._tokenizer.decode(prompt) == (
+    prompt = policy.sampler.encode(CONTEXT, "2+2?")
+    assert policy.tokenizer.decode(prompt) == (
         "<|im_start|>system\nBe brief.<|im_end|>\n"
         "<|im_start|>user\n1+1?<|im_end|>\n"
         "<|im_start|>assistant\n2<|im_end|>\n"
@@ -101,68 +91,68 @@ def test_a_context_is_read_in_the_chat_template(open_policy: Open) -> None:
         "<|im_start|>assistant\n"
     )
     # Turns are marked by single tokens, and the template's own first token is not doubled.
-    begin = policy._tokenizer.convert_tokens_to_ids("<|im_start|>")
+    begin = policy.tokenizer.convert_tokens_to_ids("<|im_start|>")
     assert [prompt.count(begin), prompt[0] == begin, prompt[1] == begin] == [5, True, False]
 
 
 def test_texts_are_counted_without_a_template(open_policy: Open) -> None:
     policy = open_policy(trainable=False)
-    assert policy.count_tokens("") == 0
-    assert policy.count_tokens("2 + 2") == 5  # the tiny tokenizer has one token per byte
+    assert policy.sampler.count_tokens("") == 0
+    assert policy.sampler.count_tokens("2 + 2") == 5  # the tiny tokenizer has one token per byte
 
 
 def test_the_window_is_the_model_s(open_policy: Open) -> None:
     policy = open_policy(trainable=False)
-    assert (policy.window, policy.max_tokens) == (2048, 8)
+    assert (policy.sampler.window, policy.sampler.max_tokens) == (2048, 8)
 
 
 def test_completions_end_with_the_turn(open_policy: Open) -> None:
     policy = open_policy(trainable=False)
-    end = policy._tokenizer.eos_token_id
-    request = SampleRequest(policy.encode(CONTEXT, "2+2?"), tuple(range(40)))
-    (completions,) = policy.sample([request], max_tokens=40)
+    end = policy.tokenizer.eos_token_id
+    request = SampleRequest(policy.sampler.encode(CONTEXT, "2+2?"), tuple(range(40)))
+    (completions,) = policy.sampler.sample([request], max_tokens=40)
     finished = [c for c in completions if c.finished]
     assert finished, "one of them ends"
-    assert all((c.token_ids[-1] == end) == c.finished for c in completions)
+    assert all((c.sampled[-1] == end) == c.finished for c in completions)
     for completion in finished:
-        assert completion.text == policy._tokenizer.decode(completion.token_ids[:-1])
-        assert completion.prompt_ids == request.prompt_ids
+        assert completion.text == policy.tokenizer.decode(completion.sampled[:-1])
+        assert completion.read == request.prompt_ids
 
 
 def test_a_stop_string_ends_a_completion(open_policy: Open, tiny_model_dir: Path) -> None:
     """The tiny tokenizer has a token per byte: the text spans two."""
     model, tokenizer = load_model(str(tiny_model_dir))
     free = open_policy(trainable=False)
-    request = SampleRequest(free.encode(CONTEXT, "2+2?"), tuple(range(12)))
-    (expected,) = free.sample([request], max_tokens=30)
+    request = SampleRequest(free.sampler.encode(CONTEXT, "2+2?"), tuple(range(12)))
+    (expected,) = free.sampler.sample([request], max_tokens=30)
     text = next(c.text for c in expected if len(c.text) > 8 and "\ufffd" not in c.text[4:6])[4:6]
-    policy = LocalPolicy(
+    policy = Opened.of(
         model,
         tokenizer,
         PolicyConfig(max_tokens=30, temperature=0.7, rows=5, stop=(text,)),
         SlowConfig(),
         trainable=False,
     )
-    (completions,) = policy.sample([request])
+    (completions,) = policy.sampler.sample([request])
     assert any(text in c.text for c in completions)
     for completion, whole in zip(completions, expected, strict=True):
-        assert whole.token_ids[: len(completion.token_ids)] == completion.token_ids
-        assert text not in policy._decode(completion.token_ids[:-1])
+        assert whole.sampled[: len(completion.sampled)] == completion.sampled
+        assert text not in policy.tokenizer.decode(completion.sampled[:-1])
         if text in whole.text:
             assert text in completion.text
             assert completion.finished
         else:
-            assert completion.token_ids == whole.token_ids
+            assert completion.sampled == whole.sampled
             assert completion.logprobs == pytest.approx(whole.logprobs, abs=1e-4)
 
 
 def test_limits_are_the_policy_s_unless_given(open_policy: Open) -> None:
     policy = open_policy(trainable=False)
-    request = SampleRequest(policy.encode(CONTEXT, "2+2?"), tuple(range(6)))
-    assert max(len(c.token_ids) for c in policy.sample([request])[0]) == 8
-    assert max(len(c.token_ids) for c in policy.sample([request], max_tokens=3)[0]) == 3
-    cold = policy.sample([request], temperature=1e-3)[0]
-    assert len({c.token_ids for c in cold}) == 1
+    request = SampleRequest(policy.sampler.encode(CONTEXT, "2+2?"), tuple(range(6)))
+    assert max(len(c.sampled) for c in policy.sampler.sample([request])[0]) == 8
+    assert max(len(c.sampled) for c in policy.sampler.sample([request], max_tokens=3)[0]) == 3
+    cold = policy.sampler.sample([request], temperature=1e-3)[0]
+    assert len({c.sampled for c in cold}) == 1
 
 
 # --- devices and types ------------------------------------------------------------------------
@@ -191,8 +181,8 @@ def test_bfloat16_weights_compute_nearly_the_same_and_are_trained_in_fp32(
     open_policy: Open,
 ) -> None:
     exact, rounded = open_policy(), open_policy(dtype="bfloat16")
-    assert isinstance(rounded._engine, SharedPrefixEngine)
-    assert {p.dtype for p in weights(rounded).values()} == {torch.bfloat16}
+    assert isinstance(rounded.backend._engine, SharedPrefixEngine)
+    assert {p.dtype for p in rounded.weights().values()} == {torch.bfloat16}
     completions = rollouts(rounded)
     stored = torch.tensor([p for c in completions for p in c.logprobs])
     found, expected = logprobs(rounded, completions), logprobs(exact, completions)
@@ -201,21 +191,20 @@ def test_bfloat16_weights_compute_nearly_the_same_and_are_trained_in_fp32(
     assert not torch.equal(found, expected), "it does compute in another type"
     # bfloat16 has 8 bits: values that were rounded to it would all survive the trip there.
     assert not torch.equal(found, found.bfloat16().float())
-    measures = rounded.update(data_of(completions), CISPO)
+    measures = rounded.step(data_of(completions))
     assert measures["logprob/mismatch"] < 2e-2
-    assert {p.dtype for p in weights(rounded).values()} == {torch.bfloat16}
-    assert rounded._learner is not None
-    state = rounded._learner._optimiser.state
+    assert {p.dtype for p in rounded.weights().values()} == {torch.bfloat16}
+    state = rounded.backend._trained._adam.state
     assert {p.dtype for p in state} == {torch.float32}
     assert {entry["exp_avg"].dtype for entry in state.values()} == {torch.float32}
 
 
 def test_adapters_of_bfloat16_weights_stay_in_fp32(open_policy: Open) -> None:
     policy = open_policy(dtype="bfloat16", lora=LORA)
-    before = weights(policy)
+    before = policy.weights()
     for seed in range(2):
         step(policy, seed)
-    for name, value in weights(policy).items():
+    for name, value in policy.weights().items():
         is_adapter = "lora_" in name
         assert value.dtype == (torch.float32 if is_adapter else torch.bfloat16)
         assert torch.equal(value, before[name]) != is_adapter
@@ -234,27 +223,54 @@ def test_stored_logprobs_are_found_again(open_policy: Open, lora: Any) -> None:
     torch.testing.assert_close(logprobs(policy, completions), stored, rtol=0, atol=1e-4)
 
 
-def test_the_version_counts_published_updates(open_policy: Open) -> None:
+def test_the_version_counts_updates(open_policy: Open) -> None:
     policy = open_policy()
-    assert policy.version == 0
-    policy.update(data_of(rollouts(policy)), CISPO)
-    assert policy.version == 0
-    policy.publish()
-    assert policy.version == 1
-    completions = rollouts(policy)
-    assert {c.policy_version for c in completions} == {1}
-    stale = [replace(d, policy_version=0) for d in data_of(completions)]
-    assert "logprob/mismatch" not in policy.update(stale, CISPO)
+    before = policy.sampler
+    assert before.version == 0
+    policy.step(data_of(rollouts(policy)))
+    assert before.version == 0
+    assert policy.sampler.version == 1
+    stale = data_of(rollouts(policy), version=0)
+    assert "logprob/mismatch" not in policy.step(stale)
+
+
+def test_a_sampler_whose_weights_have_moved_says_so(open_policy: Open, tmp_path: Path) -> None:
+    policy = open_policy(keep_base=True)
+    turns = rollouts(policy)
+    policy.trainer.save(tmp_path)
+    request = SampleRequest(policy.sampler.encode(CONTEXT, "2+2?"), (1,))
+    for move in (lambda: policy.step(data_of(turns)), lambda: policy.trainer.load(tmp_path)):
+        old = policy.sampler
+        move()
+        for use in (
+            lambda old=old: old.sample([request]),
+            lambda old=old: old.logprobs([sequence_of(turns[0])]),
+            lambda old=old: old.logprobs([sequence_of(turns[0])], base=True),
+            lambda old=old: old.drift([sequence_of(turns[0])]),
+        ):
+            with pytest.raises(RuntimeError, match="weights are gone"):
+                use()
+        assert old.encode(CONTEXT, "2+2?") == policy.sampler.encode(CONTEXT, "2+2?")
+
+
+def test_a_sampler_lasts_as_long_as_no_step_is_taken(open_policy: Open) -> None:
+    policy = open_policy()
+    first, second = policy.sampler, policy.sampler
+    request = SampleRequest(first.encode(CONTEXT, "2+2?"), (1, 2))
+    assert first.sample([request]) == second.sample([request])
+    refused = policy.trainer.step(
+        data_of([replace(t, logprobs=(float("nan"),) * len(t.sampled)) for t in rollouts(policy)]),
+        policy.learner,
+    )
+    assert refused.refused is not None
+    assert first.sample([request]) == second.sample([request])
 
 
 def test_an_update_raises_what_was_rewarded(open_policy: Open) -> None:
     policy = open_policy()
     good, *others = rollouts(policy)
     before = logprobs(policy, [good]).sum()
-    policy.update(
-        [one_turn(good.prompt_ids, good.token_ids, good.logprobs, 1.0, 1 / 8, good.policy_version)],
-        CISPO,
-    )
+    policy.step([one_turn(good.read, good.sampled, good.logprobs, 1.0, 1 / 8)])
     assert logprobs(policy, [good]).sum() > before + 0.1
     assert others
 
@@ -270,29 +286,29 @@ def test_samples_after_an_update_are_those_of_the_new_weights(
     for seed in range(2):
         step(policy, seed)
     after = rollouts(policy)
-    assert [c.token_ids for c in after] != [c.token_ids for c in before]
+    assert [c.sampled for c in after] != [c.sampled for c in before]
     stored = torch.tensor([p for c in after for p in c.logprobs])
     atol = 1e-4 if dtype == "float32" else 3e-2
     torch.testing.assert_close(stored, logprobs(policy, after), rtol=0, atol=atol)
-    policy.save(tmp_path)
+    policy.trainer.save(tmp_path)
     fresh = open_policy(trainable=False, lora=lora, dtype=dtype)
-    fresh.load(tmp_path)
-    assert [c.token_ids for c in rollouts(fresh)] == [c.token_ids for c in after]
+    fresh.trainer.load(tmp_path)
+    assert [c.sampled for c in rollouts(fresh)] == [c.sampled for c in after]
 
 
 def test_samples_after_loading_are_those_of_the_loaded_weights(
     open_policy: Open, tmp_path: Path
 ) -> None:
     policy = open_policy()
-    policy.save(tmp_path)
+    policy.trainer.save(tmp_path)
     before = rollouts(policy)
     for seed in range(2):
         step(policy, seed)
     changed = rollouts(policy)
-    policy.load(tmp_path)
+    policy.trainer.load(tmp_path)
     again = rollouts(policy)
-    assert [c.token_ids for c in again] == [c.token_ids for c in before]
-    assert [c.token_ids for c in again] != [c.token_ids for c in changed]
+    assert [c.sampled for c in again] == [c.sampled for c in before]
+    assert [c.sampled for c in again] != [c.sampled for c in changed]
 
 
 @pytest.mark.parametrize("lora", [None, LORA])
@@ -309,7 +325,7 @@ def test_the_base_stays_what_training_began_from(open_policy: Open, lora: Any) -
 
 def test_without_a_kl_term_no_base_is_kept(open_policy: Open) -> None:
     policy = open_policy(kl=0)
-    assert policy._base_engine is None
+    assert policy.backend._base_engine is None
     completions = rollouts(policy)
     assert torch.equal(logprobs(policy, completions, base=True), logprobs(policy, completions)), (
         "before the first update they are the same weights"
@@ -322,8 +338,8 @@ def test_without_a_kl_term_no_base_is_kept(open_policy: Open) -> None:
 def test_a_policy_for_sampling_is_not_trained(open_policy: Open) -> None:
     policy = open_policy(trainable=False)
     with pytest.raises(RuntimeError, match="sampling only"):
-        policy.update(data_of(rollouts(policy)), CISPO)
-    assert not any(p.requires_grad for p in policy._model.parameters())
+        policy.step(data_of(rollouts(policy)))
+    assert not any(p.requires_grad for p in policy.model.parameters())
 
 
 # --- adapters ---------------------------------------------------------------------------------
@@ -331,10 +347,10 @@ def test_a_policy_for_sampling_is_not_trained(open_policy: Open) -> None:
 
 def test_only_the_adapter_moves(open_policy: Open) -> None:
     policy = open_policy(lora=LORA)
-    before = weights(policy)
+    before = policy.weights()
     for seed in range(2):  # an adapter's first factor moves once its second is not zero
         step(policy, seed)
-    moved = {name for name, value in weights(policy).items() if not value.equal(before[name])}
+    moved = {name for name, value in policy.weights().items() if not value.equal(before[name])}
     assert moved == {name for name in before if "lora_" in name}
     assert any("q_proj" in name for name in moved)
     assert any("down_proj" in name for name in moved)
@@ -344,7 +360,7 @@ def test_a_new_adapter_depends_on_the_seed_alone(open_policy: Open) -> None:
     def adapter(seed: int) -> list[Tensor]:
         torch.manual_seed(torch.initial_seed() + 1)
         policy = open_policy(lora=LORA, seed=seed)
-        return [value for name, value in weights(policy).items() if "lora_A" in name]
+        return [value for name, value in policy.weights().items() if "lora_A" in name]
 
     one, same, other = adapter(1), adapter(1), adapter(2)
     assert all(map(torch.equal, one, same))
@@ -353,7 +369,7 @@ def test_a_new_adapter_depends_on_the_seed_alone(open_policy: Open) -> None:
 
 def test_adapters_go_where_they_are_told(open_policy: Open) -> None:
     policy = open_policy(lora={**LORA, "targets": ("v_proj",)})
-    adapted = {name for name in weights(policy) if "lora_" in name}
+    adapted = {name for name in policy.weights() if "lora_" in name}
     assert adapted
     assert all("v_proj" in name for name in adapted)
     with pytest.raises(InputError, match=r"^slow\.lora\.targets: .*no_such_layer"):
@@ -372,15 +388,15 @@ def test_a_loaded_policy_goes_on_bit_for_bit(
     policy = open_policy(lora=lora, dtype=dtype)
     for seed in range(2):
         step(policy, seed)
-    policy.save(tmp_path)
+    policy.trainer.save(tmp_path)
     resumed = open_policy(lora=lora, dtype=dtype, seed=99)  # the adapter is read, not drawn again
-    resumed.load(tmp_path)
-    assert resumed.version == 2
+    resumed.trainer.load(tmp_path)
+    assert resumed.trainer.version == 2
     for seed in (2, 3):
         assert rollouts(resumed, seed) == rollouts(policy, seed)
         assert step(resumed, seed) == step(policy, seed)
-    expected = weights(policy)
-    assert all(torch.equal(expected[name], value) for name, value in weights(resumed).items())
+    expected = policy.weights()
+    assert all(torch.equal(expected[name], value) for name, value in resumed.weights().items())
 
 
 @pytest.mark.parametrize("lora", [None, LORA])
@@ -389,10 +405,10 @@ def test_a_checkpoint_can_be_opened_for_sampling(
 ) -> None:
     policy = open_policy(lora=lora)
     step(policy)
-    policy.save(tmp_path)
+    policy.trainer.save(tmp_path)
     reader = open_policy(trainable=False, lora=lora)
-    reader.load(tmp_path)
-    assert reader.version == 1
+    reader.trainer.load(tmp_path)
+    assert reader.trainer.version == 1
     assert rollouts(reader) == rollouts(policy)
 
 
@@ -401,12 +417,12 @@ def test_others_can_load_the_weights(open_policy: Open, tmp_path: Path) -> None:
 
     policy = open_policy()
     step(policy)
-    policy.save(tmp_path)
+    policy.trainer.save(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
-    expected = weights(policy)
+    expected = policy.weights()
     assert all(torch.equal(expected[name], p) for name, p in model.named_parameters())
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
-    assert tokenizer.chat_template == policy._tokenizer.chat_template
+    assert tokenizer.chat_template == policy.tokenizer.chat_template
 
 
 def test_others_can_load_the_adapter(
@@ -418,14 +434,14 @@ def test_others_can_load_the_adapter(
     policy = open_policy(lora=LORA)
     for seed in range(2):
         step(policy, seed)
-    policy.save(tmp_path)
+    policy.trainer.save(tmp_path)
     base = AutoModelForCausalLM.from_pretrained(tiny_model_dir)
     model = PeftModel.from_pretrained(base, tmp_path / "model").eval()
     (completion, *_) = rollouts(policy)
-    ids = [*completion.prompt_ids, *completion.token_ids]
+    ids = [*completion.read, *completion.sampled]
     with torch.no_grad():
-        logits = model(torch.tensor([ids])).logits[0, len(completion.prompt_ids) - 1 : -1]
-    tokens = list(completion.token_ids)
+        logits = model(torch.tensor([ids])).logits[0, len(completion.read) - 1 : -1]
+    tokens = list(completion.sampled)
     expected = (logits / 0.7).log_softmax(-1)[range(len(tokens)), tokens]
     torch.testing.assert_close(logprobs(policy, [completion]), expected, rtol=0, atol=1e-4)
 
@@ -435,23 +451,50 @@ def test_incomplete_weights_are_refused(open_policy: Open, tmp_path: Path, lora:
     from safetensors.torch import load_file, save_file
 
     policy = open_policy(lora=lora)
-    policy.save(tmp_path)
+    policy.trainer.save(tmp_path)
     (file,) = (tmp_path / "model").glob("*.safetensors")
     tensors = load_file(file)
     lost = next(name for name in tensors if "q_proj" in name)
     save_file({k: v for k, v in tensors.items() if k != lost}, file, {"format": "pt"})
     with pytest.raises(RunError, match=r"the weights are incomplete: .*q_proj.* missing"):
-        open_policy(lora=lora).load(tmp_path)
+        open_policy(lora=lora).trainer.load(tmp_path)
 
 
-def test_a_policy_without_a_learner_saves_its_version_only(
-    open_policy: Open, tmp_path: Path
+@pytest.mark.parametrize(("lora", "holds"), [(None, "model"), (LORA, "adapter")])
+def test_a_checkpoint_without_its_weights_is_never_taken_for_the_base(
+    open_policy: Open, tmp_path: Path, lora: Any, holds: str
 ) -> None:
-    open_policy(trainable=False).save(tmp_path)
+    policy = open_policy(lora=lora)
+    policy.trainer.save(tmp_path)
+    assert json.loads((tmp_path / "policy.json").read_text()) == {"version": 0, "holds": holds}
+    shutil.rmtree(tmp_path / "model")
+    for trainable in (True, False):
+        with pytest.raises(InputError, match=r"model/ is missing"):
+            open_policy(lora=lora, trainable=trainable).trainer.load(tmp_path)
+
+
+def test_a_checkpoint_of_another_kind_is_refused(open_policy: Open, tmp_path: Path) -> None:
+    open_policy(lora=LORA).trainer.save(tmp_path)
+    with pytest.raises(InputError, match=r"holds 'adapter', and slow\.lora is not set"):
+        open_policy().trainer.load(tmp_path)
+
+
+def test_weights_that_are_not_trained_are_not_saved(open_policy: Open, tmp_path: Path) -> None:
+    open_policy(trainable=False).trainer.save(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["policy.json"]
     reader = open_policy(trainable=False)
-    reader.load(tmp_path)
-    assert reader.version == 0
+    reader.trainer.load(tmp_path)
+    assert reader.trainer.version == 0
+
+
+def test_nothing_is_kept_elsewhere(open_policy: Open, tmp_path: Path) -> None:
+    policy = open_policy()
+    policy.trainer.save(tmp_path)
+    files = sorted(tmp_path.rglob("*"))
+    policy.trainer.discard(tmp_path)
+    policy.trainer.close()
+    assert sorted(tmp_path.rglob("*")) == files
+    assert rollouts(policy)
 
 
 # --- drift and distillation -------------------------------------------------------------------
@@ -463,38 +506,38 @@ def test_drift_is_nothing_at_first_and_then_what_the_base_says(
 ) -> None:
     policy = open_policy(keep_base=True, kl=0.0, lora=lora)
     completions = rollouts(policy)
-    for drift in policy.drift(completions):
-        assert drift.divergences == pytest.approx([0.0] * len(drift.divergences), abs=1e-5)
-        assert drift.logprobs == pytest.approx(drift.base_logprobs, abs=1e-5)
+    for one in drift(policy, completions):
+        assert one.divergences == pytest.approx([0.0] * len(one.divergences), abs=1e-5)
+        assert one.logprobs == pytest.approx(one.base_logprobs, abs=1e-5)
     for seed in range(3):
         step(policy, seed)
-    found = policy.drift(completions)
-    own = [p for drift in found for p in drift.logprobs]
-    base = [p for drift in found for p in drift.base_logprobs]
+    found = drift(policy, completions)
+    own = [p for one in found for p in one.logprobs]
+    base = [p for one in found for p in one.base_logprobs]
     assert own == pytest.approx(logprobs(policy, completions).tolist(), abs=1e-5)
     assert base == pytest.approx(logprobs(open_policy(kl=0.0), completions).tolist(), abs=1e-5)
     assert max(abs(a - b) for a, b in zip(own, base, strict=True)) > 1e-2
-    assert all(value > 0 for drift in found for value in drift.divergences)
+    assert all(value > 0 for one in found for value in one.divergences)
 
 
 def test_drift_needs_the_base(open_policy: Open) -> None:
     policy = open_policy(kl=0.0)
     completions = rollouts(policy)
-    assert policy.drift(completions), "nothing was trained yet"
+    assert drift(policy, completions), "nothing was trained yet"
     step(policy)
     with pytest.raises(RuntimeError, match="base"):
-        policy.drift(completions)
+        drift(policy, completions)
 
 
 def test_drift_of_a_policy_that_is_only_sampled(open_policy: Open, tmp_path: Path) -> None:
     trained = open_policy()
     for seed in range(3):
         step(trained, seed)
-    trained.save(tmp_path)
+    trained.trainer.save(tmp_path)
     opened = open_policy(trainable=False, keep_base=True)
-    opened.load(tmp_path)
+    opened.trainer.load(tmp_path)
     completions = rollouts(trained)
-    for one, other in zip(opened.drift(completions), trained.drift(completions), strict=True):
+    for one, other in zip(drift(opened, completions), drift(trained, completions), strict=True):
         assert one.divergences == pytest.approx(other.divergences, abs=1e-5)
         assert max(one.divergences) > 1e-3
 
@@ -504,24 +547,23 @@ def test_distilling_brings_the_policy_closer_to_itself_with_a_context(
     open_policy: Open, lora: dict[str, Any] | None
 ) -> None:
     policy = open_policy(kl=0.0, lora=lora)
-    short = [policy.encode(Context(), q) for q in ("2+2?", "How many?")]
-    taught = [policy.encode(CONTEXT, q) for q in ("2+2?", "How many?")]
+    short = [policy.sampler.encode(Context(), q) for q in ("2+2?", "How many?")]
+    taught = [policy.sampler.encode(CONTEXT, q) for q in ("2+2?", "How many?")]
     requests = [SampleRequest(prompt, (n, n + 10)) for n, prompt in enumerate(short)]
     found = []
     for _ in range(6):
         lessons = [
             one_turn(
-                c.prompt_ids,
-                c.token_ids,
+                c.read,
+                c.sampled,
                 c.logprobs,
                 weight=0.02,
-                version=c.policy_version,
+                version=policy.trainer.version,
                 teacher_prompt=teacher,
             )
-            for some, teacher in zip(policy.sample(requests), taught, strict=True)
+            for some, teacher in zip(policy.sampler.sample(requests), taught, strict=True)
             for c in some
         ]
-        found.append(policy.update(lessons, DISTILL)["kl/teacher"])
-        policy.publish()
-    assert policy.version == 6
+        found.append(policy.step(lessons, DISTILL)["kl/teacher"])
+    assert policy.trainer.version == 6
     assert found[-1] < found[0]
