@@ -441,3 +441,13 @@ class Datum:
         """The tokens, of which the sampled ones are scored."""
         scored = [position for position, sampled in enumerate(self.mask) if sampled]
         return TokenSequence(self.tokens, scored)
+
+    @property
+    def teacher_sequence(self) -> TokenSequence:
+        """The same sampled tokens behind the teacher's prompt. Raises: ValueError without one."""
+        if self.teacher_prompt is None:
+            raise ValueError("the datum names no teacher")
+        scored = self.sequence.scored
+        shift = len(self.teacher_prompt) - scored[0]
+        tokens = [*self.teacher_prompt, *self.tokens[scored[0] :]]
+        return TokenSequence(tokens, [position + shift for position in scored])

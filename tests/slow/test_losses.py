@@ -257,7 +257,7 @@ def test_dapo_takes_up_to_one_off_the_reward_of_long_completions() -> None:
 class Encoder:
     """A policy that encodes a context as the number of its words."""
 
-    window, max_tokens = 40, 12
+    window, max_tokens, gives_distributions = 40, 12, True
 
     def encode(self, context: Context, question: str) -> tuple[int, ...]:
         return (*range(len(context.instructions.split())), 99)
@@ -350,3 +350,27 @@ def test_coefficients_take_the_same_step(name: str) -> None:
     policy = torch.cat(logprobs) + rows @ parameters
     (found,) = torch.autograd.grad(-(factors * policy).sum(), parameters)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+class SampledOnly(Encoder):
+    """A backend that scores sampled tokens and compares no distributions."""
+
+    gives_distributions = False
+
+    def logprobs(self, sequences: Sequence[TokenSequence]) -> list[list[float]]:
+        assert all(sequence.tokens[0] == 0 for sequence in sequences), "behind the context"
+        return [[-2.0] * len(sequence.scored) for sequence in sequences]
+
+
+def test_without_distributions_distillation_goes_by_sampled_tokens() -> None:
+    groups, logprobs = groups_of(3, 0.0)
+    this = learner("distill")
+    data = this.data(groups, [Context("one two")], cast(Reader, SampledOnly()))
+    assert all(datum.teacher_prompt is None for datum in data)
+    _, gradients = ours(this, data, logprobs)
+    for datum, row, gradient in zip(data, logprobs, gradients, strict=True):
+        torch.testing.assert_close(gradient, -sampled(datum.weights, datum) * (-2.0 - row))
+    expected = torch.cat([row + 2.0 for row in logprobs]).mean().item()
+    assert this.measures(data) == {"kl/teacher/sampled": pytest.approx(expected)}
+    exact = this.data(groups, [Context("one two")], cast(Reader, Encoder()))
+    assert this.measures(exact) == {}

@@ -117,7 +117,7 @@ class GradientTrainer:
         self._backend.accumulate(data, total, learner.top)
         if total.mismatches:
             self._judge(data, total.mismatches)
-        return total.measures()
+        return {**total.measures(), **learner.measures(data)}
 
     def _judge(self, data: Sequence[Datum], mismatches: Mapping[int, float]) -> None:
         """Warn of mismatches, by index into ``data``, or refuse to go on with them."""

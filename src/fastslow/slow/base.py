@@ -42,6 +42,11 @@ class Reader(Protocol):
     def max_tokens(self) -> int:
         """Tokens of one completion, at most."""
 
+    @property
+    def gives_distributions(self) -> bool:
+        """Whether data may name a teacher prompt: the step then holds whole next-token
+        distributions against each other. Else log-probabilities of sampled tokens serve."""
+
     def encode(self, context: Context, question: str) -> tuple[int, ...]:
         """Token ids of the context and the question, up to where the answer begins."""
 
@@ -131,6 +136,10 @@ class SlowLearner(ABC):
             contexts: those in force, best first.
             policy: encodes prompts; its weights are those that the step starts from.
         """
+
+    def measures(self, data: Sequence[Datum]) -> dict[str, float]:
+        """Further measures of a step on ``data``, by their metric names."""
+        return {}
 
     @abstractmethod
     def loss(self, inputs: LossInputs) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from fastslow.slow.advantages import Baseline, Estimator, Truncated, advantages
 from fastslow.slow.aggregation import Aggregation, token_weights
@@ -90,3 +91,25 @@ def datum(
         source=rollout.label,
         teacher_prompt=None if teacher_prompt is None else tuple(teacher_prompt),
     )
+
+
+def towards_teacher(datum: Datum, scores: Sequence[float]) -> Datum:
+    """The datum with A_t = log pi_teacher - log pi_behaviour of each sampled token.
+
+    With the loss -rho * A this descends KL(pi_theta || pi_teacher), estimated from sampled tokens.
+
+    Args:
+        datum: what was sampled.
+        scores: log pi_teacher of its sampled tokens, in nats.
+    """
+    advantages = [0.0] * len(datum.tokens)
+    for position, score in zip(datum.sequence.scored, scores, strict=True):
+        advantages[position] = score - datum.logprobs[position]
+    return replace(datum, advantages=advantages)
+
+
+def sampled_kl(data: Sequence[Datum]) -> dict[str, float]:
+    """``kl/teacher/sampled``: the mean of log pi_behaviour - log pi_teacher over the sampled tokens
+    of data made by ``towards_teacher``, in nats."""
+    gaps = [-a for d in data for a, sampled in zip(d.advantages, d.mask, strict=True) if sampled]
+    return {"kl/teacher/sampled": sum(gaps) / len(gaps)} if gaps else {}

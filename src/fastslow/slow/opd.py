@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastslow.config import Section
 from fastslow.errors import InputError
 from fastslow.slow.aggregation import Aggregation, token_weights
 from fastslow.slow.base import LossInputs, Reader, SlowLearner
-from fastslow.slow.data import datum
+from fastslow.slow.data import datum, sampled_kl, towards_teacher
 from fastslow.slow.registry import slow_learner
 from fastslow.types import Context, Datum, Group
 
@@ -63,14 +62,13 @@ class Opd(SlowLearner):
         lengths = [[len(r.sampled) for r in group.rollouts] for group in groups]
         weights = token_weights(lengths, self.options.aggregation, self.max_tokens)
         flat = [weight for own in weights for weight in own]
-        data = []
-        for rollout, scores, weight in zip(rollouts, taught, flat, strict=True):
-            own = datum(rollout, advantage=0.0, weight=weight)
-            advantages = [0.0] * len(own.tokens)
-            for position, score in zip(own.sequence.scored, scores, strict=True):
-                advantages[position] = score - own.logprobs[position]
-            data.append(replace(own, advantages=advantages))
-        return data
+        return [
+            towards_teacher(datum(rollout, advantage=0.0, weight=weight), scores)
+            for rollout, scores, weight in zip(rollouts, taught, flat, strict=True)
+        ]
+
+    def measures(self, data: Sequence[Datum]) -> dict[str, float]:
+        return sampled_kl(data)
 
     def loss(self, inputs: LossInputs) -> Tensor:
         return -inputs.ratio * inputs.advantages

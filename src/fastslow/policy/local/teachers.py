@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fastslow.engine.base import Against, Engine
-from fastslow.types import Datum, TokenSequence
+from fastslow.types import Datum
 
 
 def teachers(engine: Engine, data: Sequence[Datum], top: int | None) -> Against | None:
@@ -16,14 +16,7 @@ def teachers(engine: Engine, data: Sequence[Datum], top: int | None) -> Against 
         data: all of them name a teacher, or none does.
         top: number of likeliest tokens that the divergences tell apart; None: all.
     """
-    taught = []
-    for datum in data:
-        if datum.teacher_prompt is None:
-            continue
-        scored = datum.sequence.scored
-        shift = len(datum.teacher_prompt) - scored[0]
-        tokens = [*datum.teacher_prompt, *datum.tokens[scored[0] :]]
-        taught.append(TokenSequence(tokens, [position + shift for position in scored]))
+    taught = [datum.teacher_sequence for datum in data if datum.teacher_prompt is not None]
     if not taught:
         return None
     if len(taught) < len(data):
