@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+import records  # noqa: E402 - a script beside the folders of experiments
 
 
 def main(runs: Path) -> None:
     claims: list[dict[str, Any]] = []
-    for old in ("studies", "metrics"):  # what is no longer in RUNS is no longer evidence
-        shutil.rmtree(HERE / old, ignore_errors=True)
-    (HERE / "metrics").mkdir()
+    # What is no longer in RUNS is no longer evidence.
+    shutil.rmtree(HERE / "studies", ignore_errors=True)
     for plan in sorted((runs / "studies").glob("*/plan.json")):
         study = plan.parent
         if not (study / "claims.json").exists():
@@ -33,12 +35,10 @@ def main(runs: Path) -> None:
         folder.mkdir(parents=True)
         for name in ("plan.json", "results.json", "claims.json", "figure.png", "figure.svg"):
             shutil.copyfile(study / name, folder / name)
-    for config in sorted(runs.glob("*/config.toml")):
-        run = config.parent
-        shutil.copyfile(config, HERE / "metrics" / f"{run.name}.config.toml")
-        shutil.copyfile(run / "metrics.jsonl", HERE / "metrics" / f"{run.name}.metrics.jsonl")
+    folders = [config.parent for config in sorted(runs.glob("*/config.toml"))]
+    records.write(HERE / records.NAME, {run.name: records.Record.of(run) for run in folders})
     (HERE / "claims.json").write_text(json.dumps(claims, indent=1) + "\n", encoding="utf-8")
-    tables = ["# Tables", "Written by `collect.py`.", *_claims(claims), *_curves(HERE / "metrics")]
+    tables = ["# Tables", "Written by `collect.py`.", *_claims(claims), *_curves()]
     (HERE / "TABLES.md").write_text("\n\n".join(tables) + "\n", encoding="utf-8")
     print(f"{len(claims)} claims")
 
@@ -80,14 +80,13 @@ def _reading(reading: dict[str, Any]) -> str:
     return f"{sign}{reading['value']:.3g}"
 
 
-def _curves(runs: Path) -> list[str]:
+def _curves() -> list[str]:
     """Accuracy (drift in nats per token) of each run at each evaluation."""
     curves: dict[tuple[str, str, str], dict[int, str]] = {}
-    for metrics in sorted(runs.glob("*.metrics.jsonl")):
-        for row in map(json.loads, metrics.read_text().splitlines()):
+    for run, record in records.read(HERE / records.NAME).items():
+        for row in map(json.loads, record.metrics.splitlines()):
             if row["phase"] == "eval":
                 drift = f" ({row['drift/exact']:.2f})" if "drift/exact" in row else ""
-                run = metrics.name.removesuffix(".metrics.jsonl")
                 curve = curves.setdefault((row["task"], run, row["context"]), {})
                 curve[row["step"]] = f"{row['accuracy']:.2f}{drift}"
     tables = ["## Learning curves", "Accuracy (drift from the base, nats per token)."]

@@ -12,6 +12,7 @@ import argparse
 import json
 import random
 import resource
+import sys
 import tempfile
 import time
 import tomllib
@@ -37,6 +38,10 @@ from fastslow.training import evaluate, resume, train
 from fastslow.types import SPLITS, Problem, Split
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+import records  # noqa: E402 - beside the folders of experiments
+
 VERDICTS = 250
 """Right answers that are graded, and as many wrong ones."""
 ROUNDS = 3
@@ -233,8 +238,7 @@ def train_on(name: str, table: Mapping[str, Any], data: str, runs: Path) -> dict
     else:
         train(config, console=False)
     text = (path / "config.toml").read_text().replace(data, "{data}").replace(str(runs), "runs")
-    (HERE / f"{name}.config.toml").write_text(text)
-    (HERE / f"{name}.metrics.jsonl").write_text((path / "metrics.jsonl").read_text())
+    keep(name, records.Record(text, (path / "metrics.jsonl").read_text()))
     record = read_run(path)
     evaluations = record.rows("eval")
     return {
@@ -266,14 +270,20 @@ def evaluate_on(name: str, task: TaskConfig, run: Path, settings: EvalConfig) ->
     for rows, base, context in ((before, True, "seed"), (after, False, "best")):
         chosen = settings.model_copy(update={"contexts": (context,)})
         evaluate(run, chosen, rows, tasks={name: task}, base=base)
-    with (HERE / f"{name}.metrics.jsonl").open("w") as file:
-        file.writelines(json.dumps(row) + "\n" for row in (*before.rows, *after.rows))
+    rows = (json.dumps(row) + "\n" for row in (*before.rows, *after.rows))
+    keep(name, records.Record("", "".join(rows)))
     return {
         "run": run.name,
         "base": accuracy(before.rows[-1]),
         "best": accuracy(after.rows[-1]),
         "seconds": time.perf_counter() - started,
     }
+
+
+def keep(name: str, record: records.Record) -> None:
+    """Add the record of a run to those kept beside this file."""
+    path = HERE / records.NAME
+    records.write(path, {**records.read(path), name: record})
 
 
 def last(rows: Sequence[Mapping[str, Any]], context: str) -> Mapping[str, Any]:
