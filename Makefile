@@ -14,7 +14,7 @@ HAS_COMPILER := import shutil, sysconfig, sys; \
 	sys.exit(not shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0]))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test audit lint types format demo bench chaos
+.PHONY: help setup test audit lint types format docs demo bench chaos
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -65,6 +65,9 @@ types: $(STAMP)  ## mypy, strict, on the package
 format: $(STAMP)  ## rewrite the files as lint wants them
 	@$(BIN)/ruff check --fix --quiet
 	@$(BIN)/ruff format --quiet
+
+docs: $(STAMP)  ## write docs/config.md anew from the code
+	@$(BIN)/python tools/config_page.py
 
 demo: $(STAMP)  ## train rl and fst side by side on the embedded model, in minutes
 	@$(BIN)/fastslow demo

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import fastslow
 from fastslow import config as configuration
-from fastslow.config import RunConfig, StageConfig
+from fastslow.config import RunConfig, StageConfig, explain
 from fastslow.dry_run import describe
 from fastslow.errors import InputError
 from fastslow.run.toml import to_toml
@@ -191,7 +191,7 @@ def test_an_unknown_key_is_named_with_its_table(
     table: Any = data
     for part in path:
         table = table[part]
-    known = configuration._fields_at(RunConfig, path)
+    known = explain._fields_at(RunConfig, path)
     if path == ("slow",):
         if isinstance(value, Mapping):  # a learner's table, if there is such a learner
             return

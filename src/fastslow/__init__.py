@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fastslow.errors import FastslowError, InputError, RunError
-from fastslow.tasks.protocol import Task
-from fastslow.tasks.registry import register
-from fastslow.types import Context, Demonstration, Problem, Rollout, Verdict
+from fastslow.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from fastslow.errors import FastslowError, InputError, RunError
+    from fastslow.tasks.names import register
+    from fastslow.tasks.protocol import Task
     from fastslow.training import RunResult, resume, train
-
-__version__ = metadata.version("fastslow")
+    from fastslow.types import Context, Demonstration, Problem, Rollout, Verdict
+    from fastslow.version import __version__
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "fastslow.errors": ["FastslowError", "InputError", "RunError"],
+            "fastslow.tasks.names": ["register"],
+            "fastslow.tasks.protocol": ["Task"],
+            "fastslow.training": ["RunResult", "resume", "train"],
+            "fastslow.types": ["Context", "Demonstration", "Problem", "Rollout", "Verdict"],
+            "fastslow.version": ["__version__"],
+        },
+    )
 
 __all__ = [
     "Context",
@@ -26,16 +37,8 @@ __all__ = [
     "RunResult",
     "Task",
     "Verdict",
+    "__version__",
     "register",
     "resume",
     "train",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """``train`` and ``resume`` bring torch along, so they are imported when first asked for."""
-    if name in ("train", "resume", "RunResult"):
-        from importlib import import_module
-
-        return getattr(import_module("fastslow.training"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -34,6 +34,7 @@ app = typer.Typer(
     cls=_Commands,
     help="Fast-Slow Training: weights and context of a language model learn in one loop.",
     no_args_is_help=True,
+    rich_markup_mode=None,  # plain help: rich takes longer to import than all the rest
     pretty_exceptions_enable=False,
     add_completion=False,
 )
@@ -118,7 +119,7 @@ def resume(
     _say_result(result.folder)
 
 
-@app.command(name="eval")
+@app.command(name="eval", short_help="Measure the accuracy of a run or of a checkpoint.")
 def evaluate(
     run: Annotated[Path, typer.Argument(help="The folder of a run, or of a checkpoint.")],
     split: Annotated[str, typer.Option(help="validation or test.")] = "test",
@@ -154,7 +155,7 @@ def evaluate(
         )
 
 
-@app.command()
+@app.command(short_help="Show runs side by side.")
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs.")],
     outputs: Annotated[
@@ -190,7 +191,7 @@ def compare(
 @app.command(epilog="\n\n".join(f"{name}: {asks}" for name, asks in STUDIES.items()))
 def study(
     name: Annotated[str, typer.Argument(help="Which one: see below.")],
-    config: Annotated[Path, typer.Argument(help=r"A TOML file, with a table \[study] or without.")],
+    config: Annotated[Path, typer.Argument(help="A TOML file, with a table [study] or without.")],
     overrides: Overrides = None,
     dry_run: DryRun = False,
     conclude: Annotated[
@@ -234,7 +235,23 @@ def tasks() -> None:
     require_output()
 
 
-@app.command()
+@app.command(short_help="List the keys of a configuration, with their meaning.")
+def keys(
+    prefix: Annotated[str, typer.Argument(help="Only keys at or below it: slow.dapo.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON for each key.")] = False,
+) -> None:
+    """List the keys of a configuration: what each takes, its default and what it means.
+
+    The own keys of a task stand in [task], and are listed below its name: task.jsonl.path."""
+    from fastslow.keys import keys as known
+    from fastslow.keys import lines
+
+    for line in lines(known(prefix), as_json=as_json):
+        print(line)
+    require_output()
+
+
+@app.command(short_help="Train the embedded model by RL and by FST, and compare.")
 def demo(
     folder: Annotated[Path, typer.Option(help="Where the runs go.")] = Path("runs"),
     seed: Annotated[int, typer.Option(help="Seed of both runs.")] = 0,

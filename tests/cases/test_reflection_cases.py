@@ -414,7 +414,7 @@ def test_k3_what_is_written_down_is_what_was_sent(
         config["context"] = {"instructions": f"Write. {KEY}"}
         parsed = fastslow.config.parse(config)
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
-        monkeypatch.setattr("fastslow.config.secrets", dict)
+        monkeypatch.setattr("fastslow.config.secrets.secrets", dict)
         folder = fastslow.train(parsed, console=False).folder
     rows = list(read_lines(folder / "reflections.jsonl"))
     bodies = [json.loads(request.partition(b"\r\n\r\n")[2]) for request in server.requests]

@@ -10,7 +10,7 @@ import pytest
 
 from fastslow.errors import InputError
 from fastslow.tasks.beside import files_of, refuse_namesakes
-from fastslow.tasks.registry import load_file
+from fastslow.tasks.loading import load_file
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ import pytest
 from fastslow.config import TaskConfig
 from fastslow.curriculum import Curriculum
 from fastslow.errors import InputError, RunError
-from fastslow.tasks import Task, create, registry
+from fastslow.tasks import Task, create, loading
 from fastslow.tasks.grading import Graders
 from fastslow.tasks.grading_server import work
 from fastslow.types import Failure, Problem, Split, Verdict
@@ -457,7 +457,7 @@ def test_work_says_what_became_of_an_item() -> None:
 
 
 def test_files_that_were_loaded_are_known(unruly: Task) -> None:
-    assert any(path.endswith("unruly.py") for path in registry.loaded_files())
+    assert any(path.endswith("unruly.py") for path in loading.loaded_files())
 
 
 def test_a_key_in_what_is_raised_does_not_get_out(monkeypatch: pytest.MonkeyPatch) -> None:

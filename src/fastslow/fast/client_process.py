@@ -103,6 +103,8 @@ class Guard:
     def _watch_httpx(self) -> None:
         """Refuse compressed answers, whose size nobody knows, and redirects: the prompt and the key
         are for the address that was asked."""
+        # httpx imports its own command, with click, pygments and rich, wherever it can.
+        sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
         import httpx
 
         def prepare(request: httpx.Request) -> None:

@@ -20,9 +20,11 @@ class DapoOptions(PolicyGradientOptions):
     """``[slow.dapo]``"""
 
     aggregation: Aggregation = "token"
+    """Whose losses weigh the same. DAPO: all tokens of a batch."""
     clip_low: Annotated[float, Field(gt=0)] = 0.2
+    """Distance of the importance ratio below 1 beyond which a token earns no more."""
     clip_high: Annotated[float, Field(gt=0)] = 0.28
-    """Distances of the importance ratio from 1 beyond which a token earns no more."""
+    """Distance of the importance ratio above 1 beyond which a token earns no more."""
     overlong: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Last part of ``policy.max_tokens`` over which a completion's reward falls linearly by 1. The
     paper: 4,096 of 20,480 tokens. 0: no penalty."""

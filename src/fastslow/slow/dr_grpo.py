@@ -12,7 +12,10 @@ class DrGrpoOptions(GrpoOptions):
     """``[slow.dr_grpo]``"""
 
     advantage: Estimator = "centred"
+    """What a reward is compared with. Dr. GRPO: the mean of its group, not divided by a
+    deviation."""
     aggregation: Aggregation = "constant"
+    """Whose losses weigh the same. Dr. GRPO: all tokens, divided by a constant length."""
 
 
 @slow_learner("dr_grpo")

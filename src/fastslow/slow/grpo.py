@@ -19,6 +19,7 @@ class GrpoOptions(PolicyGradientOptions):
     """``[slow.grpo]``"""
 
     aggregation: Aggregation = "sequence"
+    """Whose losses weigh the same. GRPO: all completions, whatever their length."""
     clip: Annotated[float, Field(gt=0)] = 0.2
     """Distance of the importance ratio from 1 beyond which a token earns no more."""
 

@@ -19,9 +19,11 @@ class GspoOptions(PolicyGradientOptions):
     """``[slow.gspo]``"""
 
     aggregation: Aggregation = "sequence"
+    """Whose losses weigh the same. GSPO: all completions."""
     clip_low: Annotated[float, Field(gt=0)] = 3e-4
+    """Distance of a sequence's importance ratio below 1 beyond which it earns no more."""
     clip_high: Annotated[float, Field(gt=0)] = 4e-4
-    """Distances of a sequence's importance ratio from 1 beyond which it earns no more."""
+    """Distance of a sequence's importance ratio above 1 beyond which it earns no more."""
 
 
 @slow_learner("gspo")

@@ -24,6 +24,7 @@ class OpdOptions(Section):
     teacher: str
     """The teacher: a model name as ``model`` takes it, with the same tokenizer."""
     aggregation: Aggregation = "token"
+    """Whose losses weigh the same: by default all tokens of a batch."""
 
 
 @slow_learner("opd")

@@ -17,7 +17,9 @@ class ReinforceOptions(PolicyGradientOptions):
     """``[slow.reinforce]``"""
 
     advantage: Estimator = "leave_one_out"
+    """What a reward is compared with: by default the mean of the other rewards of its group."""
     aggregation: Aggregation = "sequence_sum"
+    """Whose losses weigh the same: by default all completions, each the sum of its tokens."""
 
 
 @slow_learner("reinforce")

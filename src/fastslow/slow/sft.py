@@ -27,6 +27,7 @@ class SftOptions(Section):
     threshold: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Least score of an answer that is learnt."""
     aggregation: Aggregation = "token"
+    """Whose losses weigh the same: by default all tokens of a batch."""
 
 
 @slow_learner("sft")

@@ -21,9 +21,9 @@ from fastslow.grading.answers import excerpt, extract_answer, lesson, tagged
 from fastslow.places import PlaceOrName
 from fastslow.tasks.codeio_rows import BUNDLED, Example, Program, read_programs
 from fastslow.tasks.json_values import first_difference, read_value, write_value
+from fastslow.tasks.names import register
 from fastslow.tasks.programs import Call, Returned, outcomes, refusal, refusal_of_generator
 from fastslow.tasks.protocol import Task
-from fastslow.tasks.registry import register
 from fastslow.tasks.splits import Splits
 from fastslow.types import Problem, Split, Verdict
 
@@ -47,8 +47,11 @@ class CodeIOOptions(Section):
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 1e-3
     """Relative error allowed of a number that is not whole: as much as CodeI/O's own check."""
     train: Size = 1024
+    """Problems to train on, at most."""
     validation: Size = 128
+    """Problems for validation, at most."""
     test: SizeOrNone = 128
+    """Problems for testing, at most."""
     data_seed: Seed = 0
     """The data depend on this and not on the run's seed."""
 

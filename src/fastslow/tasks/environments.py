@@ -27,8 +27,8 @@ from fastslow.errors import InputError
 from fastslow.grading.answers import excerpt, tagged
 from fastslow.tasks.classic_environment import ClassicEnvironment
 from fastslow.tasks.environment_rows import Environment, Reward, Row
+from fastslow.tasks.names import register
 from fastslow.tasks.protocol import Task
-from fastslow.tasks.registry import register
 from fastslow.tasks.splits import Splits
 from fastslow.tasks.taskset_environment import TasksetEnvironment
 from fastslow.types import Problem, ScoreError, Split, Verdict
@@ -56,6 +56,7 @@ class EnvironmentOptions(Section):
     validation: Size = 128
     """Of the environment's evaluation set where it has one, as ``test``."""
     test: SizeOrNone = 128
+    """Problems for testing, at most."""
 
 
 @register("verifiers", EnvironmentOptions)

@@ -23,8 +23,8 @@ from typing import Any
 
 from fastslow.errors import InputError, RunError
 from fastslow.tasks.grading_server import READY, Assignment, send, work
+from fastslow.tasks.loading import loaded_files
 from fastslow.tasks.protocol import Task
-from fastslow.tasks.registry import loaded_files
 from fastslow.types import Failure, Problem, Verdict
 
 logger = logging.getLogger("fastslow.tasks")

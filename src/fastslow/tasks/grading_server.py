@@ -33,8 +33,8 @@ from typing import Any, NoReturn
 
 from fastslow.errors import InputError
 from fastslow.redaction import redact
+from fastslow.tasks.loading import load_file
 from fastslow.tasks.protocol import Task
-from fastslow.tasks.registry import load_file
 from fastslow.types import FeedbackError, Problem, ScoreError, Verdict
 
 READY = "ready"

@@ -29,8 +29,8 @@ from fastslow.errors import InputError
 from fastslow.grading.answers import excerpt, extract_answer, lesson, tagged
 from fastslow.places import PlaceOrName
 from fastslow.seeding import derive_seed
+from fastslow.tasks.names import register
 from fastslow.tasks.protocol import Task
-from fastslow.tasks.registry import register
 from fastslow.tasks.sourced import SourceOptions, split_source
 from fastslow.tasks.sources import read_rows
 from fastslow.types import Problem, Split, Verdict
@@ -52,7 +52,9 @@ class HoverOptions(SourceOptions):
     """Options of the task "hover"."""
 
     source: PlaceOrName = "hover-nlp/hover"
+    """The rows: a hub id, or a local file or folder."""
     variant: Literal["verify", "retrieve"] = "verify"
+    """"verify": say whether the claim is supported. "retrieve": pick the titles that prove it."""
     hard: bool = False
     """Only claims of three and four hops."""
     candidates: Annotated[int, Field(ge=2, le=1000)] = 10

@@ -22,8 +22,8 @@ from fastslow.grading.answers import (
 )
 from fastslow.grading.notation import plain
 from fastslow.places import Place
+from fastslow.tasks.names import register
 from fastslow.tasks.protocol import Task
-from fastslow.tasks.registry import register
 from fastslow.tasks.sourced import CutOptions, cut_splits
 from fastslow.tasks.sources import columns, json_lines
 from fastslow.types import Problem, Split, Verdict
@@ -37,7 +37,9 @@ class JsonlOptions(CutOptions):
     path: Place
     """The file to train on; validation and test are cut from it unless they have their own."""
     validation_path: Place | None = None
+    """File of problems for validation. Left out: they are cut from ``path``."""
     test_path: Place | None = None
+    """File of problems for testing. Left out: they are cut from ``path``."""
     question: str = "question"
     """The key of the question in each line."""
     answer: str = "answer"

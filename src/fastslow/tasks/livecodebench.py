@@ -25,8 +25,8 @@ from fastslow.grading.answers import excerpt
 from fastslow.places import PlaceOrName
 from fastslow.tasks.contract import Ids
 from fastslow.tasks.json_values import read_value
+from fastslow.tasks.names import register
 from fastslow.tasks.protocol import Task
-from fastslow.tasks.registry import register
 from fastslow.tasks.solutions import (
     OUTPUT_LIMIT,
     Test,
@@ -59,6 +59,7 @@ class LiveCodeBenchOptions(Section):
     release: str = "release_v6"
     """Which problems of the hub: "release_v1" to "release_v6", or "v5" for what v5 added."""
     difficulty: Annotated[tuple[Difficulty, ...], Field(min_length=1)] = ("hard",)
+    """Problems of these difficulties only."""
     start_date: date | None = None
     """Only problems of contests from this day on: after a model's training data end."""
     end_date: date | None = None

@@ -23,8 +23,8 @@ from fastslow.grading.answers import Style, Which, excerpt, extract, formatted, 
 from fastslow.grading.equivalence import is_number, mismatch
 from fastslow.places import PlaceOrName
 from fastslow.tasks.math_sets import MATH_SETS, MathSet
+from fastslow.tasks.names import register
 from fastslow.tasks.protocol import Task
-from fastslow.tasks.registry import register
 from fastslow.tasks.sourced import SourceOptions
 from fastslow.tasks.sources import Row, read_rows
 from fastslow.tasks.splits import Splits
@@ -63,10 +63,13 @@ class MathOptions(SourceOptions):
     counts: Which = "last"
     """Which of several answers in a completion counts."""
     question_column: str | None = None
+    """Column of the question. Left out: the known set's, or a common name."""
     answer_column: str | None = None
+    """Column of the reference answer. Left out: the known set's, or a common name."""
     solution_column: str | None = None
     """Column of a worked solution, for demonstrations and feedback."""
     difficulty_column: str | None = None
+    """Column of the difficulty, for ``difficulty``. Left out: the known set's, if it has one."""
     difficulty: Range | None = None
     """Train on problems of this difficulty only, in the set's own measure: levels 1 to 5 in "math",
     the share of attempts that were right in "polaris"."""

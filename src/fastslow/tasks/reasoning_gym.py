@@ -23,8 +23,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from fastslow.config import Section, Seed, Size, SizeOrNone
 from fastslow.errors import InputError
 from fastslow.grading.answers import excerpt, extract_answer, lesson, tagged
+from fastslow.tasks.names import register
 from fastslow.tasks.protocol import Task
-from fastslow.tasks.registry import register
 from fastslow.tasks.scorers import SCORERS, is_right
 from fastslow.tasks.screen import EVALUATORS, SCREENS
 from fastslow.tasks.splits import Splits
@@ -80,8 +80,11 @@ class ReasoningGymOptions(Section):
     """Whether an answer may score between 0 and 1, by the dataset's own rules. Many of these pay
     half for nothing. Datasets with a scorer of ours never give partial credit."""
     train: Size = 1024
+    """Problems to train on."""
     validation: Size = 128
+    """Problems for validation."""
     test: SizeOrNone = 128
+    """Problems for testing."""
     data_seed: Seed = 0
     """The data depend on this and not on the run's seed."""
 

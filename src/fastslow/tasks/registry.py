@@ -27,78 +27,19 @@ A task with options names their model, ``@register("squares", SquaresOptions)``,
 from __future__ import annotations
 
 import difflib
-import hashlib
 import importlib
-import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import TypeVar
 
 from fastslow.config import Section, TaskConfig, validate
 from fastslow.errors import FastslowError, InputError
 from fastslow.places import is_place
-from fastslow.tasks.beside import files_of, importing_beside
+from fastslow.tasks import names
+from fastslow.tasks.beside import files_of
+from fastslow.tasks.loading import load_file
+from fastslow.tasks.names import BUILT_IN, Entry
 from fastslow.tasks.protocol import Task
-
-_BUILT_IN = {
-    "reasoning_gym": "fastslow.tasks.reasoning_gym",
-    "star_graph": "fastslow.tasks.star_graph",
-    "math": "fastslow.tasks.math",
-    "hover": "fastslow.tasks.hover",
-    "physics": "fastslow.tasks.sciknoweval",
-    "chemistry": "fastslow.tasks.sciknoweval",
-    "biology": "fastslow.tasks.sciknoweval",
-    "materials": "fastslow.tasks.sciknoweval",
-    "verifiers": "fastslow.tasks.environments",
-    "jsonl": "fastslow.tasks.jsonl",
-    "codeio": "fastslow.tasks.codeio",
-    "livecodebench": "fastslow.tasks.livecodebench",
-}
-"""Modules of the built-in tasks, each imported when first asked for."""
-
-_PREFIX = "fastslow_task_"
-"""Begins the names of modules that were loaded from a file, by its path."""
-
-TaskClass = TypeVar("TaskClass", bound=type[Task])
-
-
-@dataclass(frozen=True)
-class _Entry:
-    task: type[Task]
-    options: type[Section]
-
-
-_registered: dict[str, _Entry] = {}
-
-
-def register(name: str, options: type[Section] = Section) -> Callable[[TaskClass], TaskClass]:
-    """Make a task class available as ``name`` in ``[task]``.
-
-    Registering a name anew replaces it, as when a notebook cell is run twice.
-
-    Args:
-        name: what stands in ``[task] name = ...``.
-        options: model of the other keys of ``[task]``; none are allowed without it. The class
-            gets what it names among its constructor's parameters: ``options``, an instance of
-            this model, and ``seed``, the run's (data had better not depend on it).
-
-    Raises:
-        InputError: the name belongs to a built-in task.
-    """
-
-    def decorate(task: TaskClass) -> TaskClass:
-        module = _BUILT_IN.get(name)
-        if module is not None and task.__module__ != module:
-            raise InputError(f"register({name!r}): a built-in task has this name; take another")
-        task.name = name
-        _registered[name] = _Entry(task, options)
-        return task
-
-    return decorate
 
 
 def create(config: TaskConfig, seed: int, source: str) -> Task:
@@ -113,10 +54,10 @@ def create(config: TaskConfig, seed: int, source: str) -> Task:
         InputError: unknown task, unknown or wrong option, or data that the task cannot use.
     """
     entry = _find(config.name, source)
-    if config.options and not entry.options.model_fields:
+    if config.options and not _model(entry).model_fields:
         keys = ", ".join(f"task.{key}" for key in config.options)
         raise InputError(f"{source}: {keys}: unknown key; the task {config.name!r} has no options")
-    options = validate(entry.options, config.options, source, prefix="task")
+    options = validate(_model(entry), config.options, source, prefix="task")
     accepted = inspect.signature(entry.task).parameters
     arguments = {"options": options, "seed": seed}
     try:
@@ -131,10 +72,10 @@ def places(config: TaskConfig, source: str) -> dict[str, str]:
     Raises: InputError, as ``create``.
     """
     entry = _find(config.name, source)
-    options = validate(entry.options, config.options, source, prefix="task")
+    options = validate(_model(entry), config.options, source, prefix="task")
     values = {
         name: getattr(options, name)
-        for name, field in entry.options.model_fields.items()
+        for name, field in _model(entry).model_fields.items()
         if is_place(field.annotation, field.metadata)
     }
     return {name: str(v) for name, v in values.items() if isinstance(v, (str, Path)) and v}
@@ -148,7 +89,7 @@ def code(config: TaskConfig, source: str) -> dict[str, Path | bytes]:
     Raises: InputError, as ``create``.
     """
     entry = _find(config.name, source)
-    if config.name in _BUILT_IN:
+    if config.name in BUILT_IN:
         return {}
     where, separator, _ = config.name.rpartition(":")
     if not separator:
@@ -169,22 +110,27 @@ def code(config: TaskConfig, source: str) -> dict[str, Path | bytes]:
 
 def available() -> list[tuple[str, str, type[Section]]]:
     """Name, first line of the documentation and options of every task, sorted by name."""
-    for module in _BUILT_IN.values():
+    for module in BUILT_IN.values():
         importlib.import_module(module)
     return [
-        (name, (inspect.getdoc(entry.task) or "").partition("\n")[0], entry.options)
-        for name, entry in sorted(_registered.items())
+        (name, (inspect.getdoc(entry.task) or "").partition("\n")[0], _model(entry))
+        for name, entry in sorted(names.registered.items())
     ]
 
 
-def _find(name: str, source: str) -> _Entry:
-    if name in _BUILT_IN:
-        importlib.import_module(_BUILT_IN[name])
-    if name in _registered:
-        return _registered[name]
+def _model(entry: Entry) -> type[Section]:
+    """The model of a task's own keys: of none, where it has none."""
+    return entry.options or Section
+
+
+def _find(name: str, source: str) -> Entry:
+    if name in BUILT_IN:
+        importlib.import_module(BUILT_IN[name])
+    if name in names.registered:
+        return names.registered[name]
     if ":" in name:
         return _find_class(name, source)
-    known = sorted({*_BUILT_IN, *_registered})
+    known = sorted({*BUILT_IN, *names.registered})
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise InputError(
@@ -193,7 +139,7 @@ def _find(name: str, source: str) -> _Entry:
     )
 
 
-def _find_class(name: str, source: str) -> _Entry:
+def _find_class(name: str, source: str) -> Entry:
     where, _, class_name = name.rpartition(":")
     try:
         module = load_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
@@ -211,40 +157,13 @@ def _find_class(name: str, source: str) -> _Entry:
             f"{source}: task.name: {where!r} has no Task named {class_name!r}; "
             f"it has: {', '.join(sorted(tasks)) or 'none'}"
         )
-    for entry in _registered.values():
+    for entry in names.registered.values():
         if entry.task is task:
             return entry
     if not hasattr(task, "name"):
         task.name = class_name
-    return _Entry(task, Section)
+    return Entry(task, None)
 
 
 def _is_own_task(value: object) -> bool:
     return isinstance(value, type) and issubclass(value, Task) and value is not Task
-
-
-def loaded_files() -> tuple[str, ...]:
-    """The files that ``load_file`` loaded: another process that does so knows their classes."""
-    modules = [module for name, module in sys.modules.items() if name.startswith(_PREFIX)]
-    return tuple(str(module.__file__) for module in modules)
-
-
-def load_file(path: Path) -> ModuleType:
-    """The module in a file, executed once per process, so that its classes stay the same. It may
-    import modules that stand beside it."""
-    path = path.expanduser().resolve()
-    name = f"{_PREFIX}{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None  # the path ends in .py
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        with importing_beside(path):
-            spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module

@@ -23,8 +23,8 @@ from typing import Any, Literal
 from fastslow.errors import InputError
 from fastslow.grading.answers import choice_letter, excerpt, extract_answer, lesson, tagged
 from fastslow.places import PlaceOrName
+from fastslow.tasks.names import register
 from fastslow.tasks.protocol import Task
-from fastslow.tasks.registry import register
 from fastslow.tasks.sourced import SourceOptions, split_source
 from fastslow.tasks.sources import read_rows
 from fastslow.types import Problem, Split, Verdict
@@ -36,6 +36,7 @@ class SciKnowEvalOptions(SourceOptions):
     """Options of the tasks "physics", "chemistry", "biology" and "materials"."""
 
     source: PlaceOrName = "hicai-zju/SciKnowEval"
+    """The rows: a hub id, or a local file or folder."""
     level: Literal["L1", "L2", "L3", "L4", "L5"] | None = "L3"
     """Of rows in the hub's schema, those of this level; None: of any."""
 

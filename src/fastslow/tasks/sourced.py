@@ -47,7 +47,9 @@ class SourceOptions(CutOptions):
     source: PlaceOrName
     """What to train on; validation and test are cut from it unless they have their own."""
     validation_source: PlaceOrName | None = None
+    """Rows for validation. Left out: they are cut from ``source``."""
     test_source: PlaceOrName | None = None
+    """Rows for testing. Left out: they are cut from ``source``."""
 
 
 Source = TypeVar("Source")

@@ -21,8 +21,8 @@ from pydantic import Field, model_validator
 
 from fastslow.config import Section, Seed, Size, SizeOrNone
 from fastslow.grading.answers import excerpt, extract_answer, lesson, tagged
+from fastslow.tasks.names import register
 from fastslow.tasks.protocol import Task
-from fastslow.tasks.registry import register
 from fastslow.tasks.splits import Splits
 from fastslow.types import Problem, Split, Verdict
 
@@ -74,8 +74,11 @@ class StarGraphOptions(Section):
     labels: Literal["numbers", "words"] = "numbers"
     """Numbers from 0 to N - 1, or N short English words."""
     train: Size = 1024
+    """Problems to train on."""
     validation: Size = 128
+    """Problems for validation."""
     test: SizeOrNone = 128
+    """Problems for testing."""
     data_seed: Seed = 0
     """The data depend on this and not on the run's seed."""
 
