@@ -14,7 +14,9 @@ import platform
 import re
 import socket
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -413,6 +415,109 @@ def children() -> list[int]:
     return sorted(found)
 
 
+# -- Programs that share a warden, and programs beside one another -------------------------------
+
+WRITES_NOTHING = Limits(file_bytes=0, threads=1)
+
+OTHERS = {
+    "signals": (
+        "print(*[attempt(lambda: os.kill(p, s)) for p in others for s in (0, 9, 19)])",
+        "(EPERM ?){6}"),
+    "signals-to-threads": (
+        "print(*[call(234 if x86 else 131, p, p, 9) for p in others],"
+        "*[call(200 if x86 else 130, p, 9) for p in others])", "(EPERM ?){4}"),
+    "memory": ("print(*[attempt(lambda: open(f'/proc/{p}/mem', m)) for p in others "
+               "for m in ('rb', 'r+b')])", "(EACCES ?){4}"),
+    "ptrace": ("print(*[call(101 if x86 else 117, r, p, 0, 0) for p in others "
+               "for r in (16, 0x4206)])", "(EPERM ?){4}"),
+    "process_vm": ("print(*[call(n, p, None, 0, None, 0, 0) for p in others for n in "
+                   "((310, 311) if x86 else (270, 271))])", "(EPERM ?){4}"),
+    "pidfd": ("print(*[call(434, p, 0) for p in others])", "(EPERM ?){2}"),
+    "limits": ("print(*[attempt(lambda: resource.prlimit(p, resource.RLIMIT_CPU, (1, 1))) "
+               "for p in others])", "(EPERM|PermissionError) (EPERM|PermissionError)"),
+    "descriptors": ("print(*[attempt(lambda: os.listdir(f'/proc/{p}/fd')) for p in others])",
+                    "((EACCES|EPERM) ?){2}"),
+    "folders": ("print(*[attempt(lambda: os.listdir(f'/proc/{p}/cwd/')) for p in others])",
+                "((EACCES|EPERM) ?){2}"),
+    "scheduling": ("print(*[call(203 if x86 else 122, p, 8, b'12345678') for p in others])",
+                   "(EPERM ?){2}"),
+    "shared-memory": ("print(call(29 if x86 else 194, 1, 4096, 0o1666), attempt(lambda: "
+                      "open('/dev/shm/x', 'w')), attempt(lambda: mmap.mmap(-1, 4096)))",
+                      "EPERM EACCES EPERM"),
+}  # fmt: skip
+"""What a program tries on its warden and on a program that runs at the same time."""
+
+
+@pytest.fixture(scope="module")
+def sibling() -> Iterator[tuple[int, int]]:
+    """The numbers of a program that runs meanwhile, and of the warden that it was forked from."""
+    with Jail() as other, ThreadPoolExecutor(1) as pool:
+        other.run(Program(""))
+        assert other._process is not None
+        warden = other._process.pid
+        limits = Limits(seconds=300, file_bytes=0)
+        run = pool.submit(other.run, Program("import time; time.sleep(300)"), limits)
+        path = Path(f"/proc/{warden}/task/{warden}/children")
+        while not (found := path.read_text().split()):
+            time.sleep(0.01)
+        yield int(found[0]), warden
+        assert not run.done(), "it was ended from elsewhere"
+        os.kill(int(found[0]), 9)
+        assert run.result().reason == "it was killed by SIGKILL"
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("limits", [Limits(), WRITES_NOTHING], ids=["writes", "writes-nothing"])
+def test_a_program_reaches_no_other(
+    name: str, limits: Limits, shared: Jail, sibling: tuple[int, int]
+) -> None:
+    code, pattern = OTHERS[name]
+    for others in (f"({sibling[0]}, {sibling[1]})", f"({sibling[0]}, os.getppid())"):
+        text = f"{PRELUDE}x86 = os.uname().machine == 'x86_64'\nothers = {others}\n{code}"
+        result = shared.run(Program(text), limits)
+        assert re.fullmatch(pattern, result.stdout.strip()), result
+
+
+NOTHING_OF_ITS_OWN = {
+    "no-descriptor-of-others": (PROGRAMS["no-descriptor-of-others"][0], re.escape("[0, 1, 2]")),
+    "wardens-objects": PROGRAMS["wardens-objects"],
+    "folder": (
+        "print(os.listdir(), *[attempt(f) for f in (lambda: open('x', 'w'), lambda: os.mkdir('x'),"
+        "lambda: os.remove('x'), lambda: os.rename('x', 'y'), lambda: os.listdir('..'))])",
+        re.escape("[] EACCES EPERM ENOENT ENOENT EACCES")),
+    "threads": (
+        "print(attempt(threading.Thread(target=time.sleep, args=(99,)).start), "
+        "call(56 if os.uname().machine == 'x86_64' else 220, 0x3d0f00, 0, 0, 0, 0))",
+        "RuntimeError EPERM"),
+    "fork-bomb": ("print({attempt(os.fork) for _ in range(999)})", re.escape("{'EPERM'}")),
+    "the-parent-is-its-warden-still": ("print(os.getppid() == warden)", "True"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOTHING_OF_ITS_OWN)
+def test_a_program_without_a_folder_and_threads(name: str, shared: Jail) -> None:
+    shared.run(Program(""))
+    assert shared._process is not None
+    code, pattern = NOTHING_OF_ITS_OWN[name]
+    text = f"{PRELUDE}warden = {shared._process.pid}\n{code}"
+    for _ in range(2):  # what the first left behind, the second would find
+        result = shared.run(Program(text), WRITES_NOTHING)
+        assert re.fullmatch(pattern, result.stdout.strip()), result
+
+
+def test_the_callers_modules_are_as_new_for_every_program() -> None:
+    with Jail(modules={"own": "import json\nstate = [0]\n"}) as sandbox:
+        for _ in range(2):
+            result = sandbox.run(
+                Program(
+                    "import own, json, sys\nprint(own.state, json.dumps(1), sys.path[-1] != 'x')\n"
+                    "own.state[0] += 1; json.dumps = None; sys.path.append('x')"
+                ),
+                WRITES_NOTHING,
+            )
+            assert result.stdout == "[0] 1 True\n"
+
+
 # -- Programs of different authors ---------------------------------------------------------------
 
 HONEST = Call("def main_solution(n):\n    return n * 7", "main_solution", {"n": 6})
@@ -420,13 +525,13 @@ RIGHT = Returned({"n": 6}, 42)
 
 HOSTILE_ROWS = {
     "CIO-P2": (
-        "    import sys\n    m = sys.modules['__main__']; o = m._call\n"
+        "    import sys\n    m = sys.modules['program_runner']; o = m._call\n"
         "    def f(j, s):\n        r = o(j, s)\n"
         "        if 'SELF' not in j['code']: r['output'] = 666\n        return r\n"
         "    if not getattr(m, 'd', 0): m._call = f; m.d = 1\n    return 1  # SELF"
     ),
     "CIO-P1": (
-        "    import sys\n    m = sys.modules['__main__']\n"
+        "    import sys\n    m = sys.modules['program_runner']\n"
         "    m._line = lambda *_: '{\"arguments\": {\"n\": 6}, \"output\": 666}'\n    return 1"
     ),
     "writes-all-lines": (
@@ -441,6 +546,19 @@ HOSTILE_ROWS = {
         "    import os\n    for d in range(3, 99):\n"
         "        try: os.write(d, b'{\"output\": 666}')\n"
         "        except OSError: pass\n    return 1"
+    ),
+    "turns-the-stored-code": (
+        "    import sys\n    m = sys.modules['program_runner']\n"
+        "    m._compiled = lambda *_: compile('def main_solution(n): return 666', 'x', 'exec')\n"
+        "    return 1"
+    ),
+    "takes-all-descriptors-and-waits": (
+        "    import os\n    for _ in range(99):\n        try: os.dup(0)\n"
+        "        except OSError: break\n    while True: pass"
+    ),
+    "forks": (
+        "    import os\n    while True:\n        try: os.fork()\n"
+        "        except OSError: return 1"
     ),
     "kills-the-parent": (
         "    import os\n    try: os.kill(os.getppid(), 9)\n    except OSError: pass\n"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import socket
 import sys
@@ -264,6 +265,28 @@ def test_a_jail_whose_process_was_killed_says_so_and_starts_anew() -> None:
         with pytest.raises(RunError, match="the sandbox ended"):
             sandbox.run(Program("print(1)"))
         assert sandbox.run(Program("print(2)")).stdout == "2\n"
+
+
+def test_a_jail_that_nobody_closes_ends_with_the_last_reference_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    sandbox = Jail()
+    sandbox.run(Program("print(1)"))
+    copy = os.fork()
+    if copy == 0:  # the copy in another process leaves the sandbox to its owner
+        try:
+            del sandbox
+            gc.collect()
+        finally:
+            os._exit(0)
+    os.waitpid(copy, 0)
+    assert sandbox.run(Program("print(2)")).stdout == "2\n"
+    process = sandbox._process
+    assert process is not None
+    del sandbox
+    assert process.returncode is not None
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_program_ends_with_the_warden() -> None:

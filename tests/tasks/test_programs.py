@@ -90,6 +90,18 @@ def test_one_program_spoils_nothing_for_the_others(monkeypatch: pytest.MonkeyPat
     assert [one for index, one in enumerate(found) if index % 3 != 1] == [RIGHT] * 2 * len(hostile)
 
 
+ADDRESSES = [
+    "id(object())", "id([])", "id({})", "id(a)", "repr(object())", "str(f)", "repr(lambda: 0)",
+    "hash(object())", "id((a,)) % 1024", "id(str(a) + 'yz') % 4096", "repr(iter([]))",
+    "str(map(len, []))", "hash(f) % 65536", "id(float(len(a)) + 0.5)", "id(object) ^ id(object())",
+    "[id(x) % 4096 for x in ([], {}, object())]", "repr(type('T', (), {})())", "id(b'a' * 40)",
+    "id(None)", "hash(int)", "id('yz')", "id(len)", "str(sys.modules['json'].dumps)",
+    "hash((1, int))", "'{}'.format(object())", "hash(type('T', (), {}))", "id(2 ** 70 + len(a))",
+    "str(a.items)",
+]  # fmt: skip
+"""Values that depend on where objects lie."""
+
+
 @needs_linux
 def test_what_the_arguments_do_not_determine_is_left_out() -> None:
     undetermined = [
@@ -99,6 +111,8 @@ def test_what_the_arguments_do_not_determine_is_left_out() -> None:
         call("    return [x for x in {10, 3, 77, 1024, 5}]"),
         call("    best = None\n    for x in frozenset('abcd'): best = best or x\n    return best"),
         call("    sys.seen = getattr(sys, 'seen', 0) + 1\n    return sys.seen"),
+        call("    sys.seen = hasattr(sys, 'seen')\n    return True if sys.seen else 1"),
+        *(call(f"    return {value}") for value in ADDRESSES),
     ]
     determined = [
         (call("    return sorted({'b', 'a'}), len({1, 2}), sum({1, 2})"), [["a", "b"], 2, 3]),
@@ -135,16 +149,15 @@ def test_programs_run_once_and_a_damaged_cache_is_made_anew(
     runs = []
     run = programs.Jail.run
     monkeypatch.setattr(programs.Jail, "run", lambda *a, **k: runs.append(1) or run(*a, **k))
-    once = len(programs.SALTS)
     assert list(outcomes([GOOD])) == [RIGHT]
-    assert len(runs) == once
+    assert len(runs) == 1
     assert list(outcomes([GOOD])) == [RIGHT]
-    assert len(runs) == once
+    assert len(runs) == 1
     (file,) = cache.iterdir()
     for damaged in ("", "{}", "[]", "[1]", '["[1]", "[2]"]', file.read_text()[:-9]):
         file.write_text(damaged)
         assert list(outcomes([GOOD])) == [RIGHT]
-    assert len(runs) == 7 * once
+    assert len(runs) == 7
     list(outcomes([call("    return 1")]))
     assert len(list(cache.iterdir())) == 2, "other programs have a file of their own"
 

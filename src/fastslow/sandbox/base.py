@@ -37,7 +37,7 @@ class Limits:
         memory_bytes: of address space. The interpreter itself takes about 40 MB.
         output_bytes: of standard output and of standard error, each. The rest is cut off.
         file_bytes: of all files that the program writes, together. 0: it can write no file.
-        threads: at a time, the main thread included.
+        threads: at a time, the main thread included. 1: it can start none.
     """
 
     seconds: float = 10.0

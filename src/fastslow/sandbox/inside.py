@@ -1,7 +1,8 @@
 """The inside of the jail: a script that runs each program in a confined child of its process.
 
 ``sandbox.jail`` starts it, with nothing but the standard library in reach, and sends it jobs. This
-process, the warden, runs no line of a program. It forks one child for each, watches it, and reports
+process, the warden, runs no line of a program. It prepares once all that programs have in common:
+modules, and the rules for files. Then it forks one child for each program, watches it, and reports
 how it ended. A child confines itself for good before it becomes the program: Landlock decides which
 files it may reach, a seccomp filter which calls it may make, resource limits how much it may use. A
 child may not start a process, so it is its own whole tree, and to kill it is to kill everything.
@@ -28,7 +29,11 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
+# What the children use of ctypes is looked up here, once.
 LIBC = ctypes.CDLL(None, use_errno=True)
+_ = LIBC.prctl, LIBC.capset, LIBC.syscall
+OWN_CAPABILITIES = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this thread
+NO_CAPABILITIES = (ctypes.c_uint32 * 6)()
 
 SIGKILL = 9
 PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 22, 38
@@ -118,10 +123,12 @@ def watch(
     said, listener, reason, timed_out = b"", -1, None, False
     end = os.pidfd_open(child)
     now = time.monotonic()
-    deadline, look = now + bounds["seconds"], now + TICK
+    deadline = now + bounds["seconds"]
+    look = now + TICK if bounds["folder"] else deadline
     poll = select.poll()
     poll.register(end, select.POLLIN)
-    poll.register(hear, select.POLLIN)
+    if bounds["threads"] > 1:  # else it says nothing that cannot wait for its end
+        poll.register(hear, select.POLLIN)
     poll.register(channel, 0)  # its hang-up: nobody waits for this child any more
     while reason is None:
         ready = dict(poll.poll(1000 * max(min(look, deadline) - now, 0)))
@@ -142,7 +149,7 @@ def watch(
             poll.unregister(listener)  # the last thread has ended
         if end in ready:
             break
-        if now >= look:
+        if now >= look and bounds["folder"]:
             look, reason = now + TICK, excess(bounds)
         if now >= deadline:
             reason, timed_out = f"it took longer than {bounds['seconds']:g} seconds", True
@@ -154,7 +161,9 @@ def watch(
     for descriptor in (end, listener):
         if descriptor >= 0:
             os.close(descriptor)
-    return said.decode(), code, reason or excess(bounds), timed_out
+    if reason is None and bounds["folder"]:
+        reason = excess(bounds)
+    return said.decode(), code, reason, timed_out
 
 
 def answer(listener: int, child: int, most: int) -> None:
@@ -196,29 +205,34 @@ def excess(bounds: dict[str, Any]) -> str | None:
 def confine(tell: _socket.socket, setup: dict[str, Any], job: dict[str, Any]) -> None:
     """Bind this process for good. Raises: UnconfinedError."""
     prefer_as_victim()
-    is_bounded = job["folder_bytes"] > 0 and mount_folder(job)
-    lay(job["files"], job["folder"])
+    rules = setup["rules"]
+    if job["folder"]:
+        is_bounded = mount_folder(job)
+        lay(job["files"], job["folder"])
+        rights = READ
+        if job["file_bytes"]:
+            # A file without a name takes up space that nobody outside can see. Where the kernel
+            # does not bound the folder, its files keep their names.
+            rights |= WRITE | REMOVE_FILE if is_bounded else WRITE
+        rules = file_rules(setup["readable"], job["folder"], rights)
     drop_capabilities()
     call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    rights = READ
-    if job["can_write"]:
-        # A file without a name takes up space that nobody outside can see. Where the kernel does
-        # not bound the folder, its files keep their names.
-        rights |= WRITE | REMOVE_FILE if is_bounded else WRITE
-    restrict_files(job["folder"], rights, setup["readable"])
-    listener = install(setup["ask_before_threads"], setup["seccomp"])
-    scm_rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, listener.to_bytes(4, sys.byteorder))]
-    tell.sendmsg([b" "], scm_rights)
-    os.close(listener)
-    install(setup["allow_list"], None)
+    call("syscall", RESTRICT_SELF, rules, 0)
+    has_threads = job["threads"] > 1
+    if has_threads:
+        listener = install(setup["ask_before_threads"], setup["seccomp"])
+        packed = listener.to_bytes(4, sys.byteorder)
+        tell.sendmsg([b" "], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)])
+    install(setup["allow_list" if has_threads else "allow_list_without_threads"], None)
     limit(job["limits"])
 
 
 def prefer_as_victim() -> None:
     """Where memory runs out, the kernel ends the program and not the warden or the run."""
     try:
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")
+        place = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        os.write(place, b"1000")
+        os.close(place)
     except OSError:
         pass  # a bound on harm that the limits allow, and none of the walls
 
@@ -255,18 +269,22 @@ def lay(files: Mapping[str, str], folder: str) -> None:
         with open(path, "w", encoding="utf-8", errors="replace") as file:
             file.write(text)
     os.chdir(folder)
-    # Without a folder for its settings, matplotlib makes itself one, or fails.
     os.environ.update(dict.fromkeys(("HOME", "TMPDIR", "MPLCONFIGDIR"), folder))
 
 
 def drop_capabilities() -> None:
     """Give up what root may do. The files that root owns are left to Landlock."""
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this thread
-    call("capset", ctypes.byref(header), ctypes.byref((ctypes.c_uint32 * 6)()))
+    call("capset", OWN_CAPABILITIES, NO_CAPABILITIES)
 
 
-def restrict_files(folder: str, rights: int, readable: Sequence[str]) -> None:
-    """Landlock: ``rights`` to ``folder``, reading of ``readable``, nothing else."""
+def file_rules(readable: Sequence[str], folder: str, rights: int) -> int:
+    """Rules of Landlock: ``rights`` to ``folder``, reading of ``readable``, nothing else.
+
+    Returns:
+        Their descriptor. They hold for no process yet.
+
+    Raises: UnconfinedError.
+    """
     abi = LIBC.syscall(CREATE_RULESET, None, ctypes.c_size_t(0), 1)
     if abi < LANDLOCK_ABI:
         found = f"version {abi}" if abi > 0 else "none"
@@ -292,14 +310,13 @@ def restrict_files(folder: str, rights: int, readable: Sequence[str]) -> None:
         rule = granted.to_bytes(8, sys.byteorder) + place.to_bytes(4, sys.byteorder)
         call("syscall", ADD_RULE, rules, PATH_BENEATH, rule, 0)
         os.close(place)
-    call("syscall", RESTRICT_SELF, rules, 0)
-    os.close(rules)
+    return rules
 
 
 class Filter(ctypes.Structure):
     """A filter of seccomp: its number of instructions, and where they are."""
 
-    _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_void_p))
+    _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_char_p))
 
 
 def install(program: bytes, asking: int | None) -> int:
@@ -313,8 +330,7 @@ def install(program: bytes, asking: int | None) -> int:
         The descriptor on which the warden is asked; 0 for a filter that asks nobody.
     """
     code = program.replace(OWN_PID, os.getpid().to_bytes(4, sys.byteorder))
-    buffer = ctypes.create_string_buffer(code, len(code))
-    whole = Filter(len(code) // 8, ctypes.addressof(buffer))
+    whole = Filter(len(code) // 8, code)
     if asking is None:
         return call("prctl", PR_SET_SECCOMP, 2, ctypes.byref(whole), 0, 0)
     return call("syscall", asking, SET_FILTER, NEW_LISTENER, ctypes.byref(whole))
@@ -371,15 +387,16 @@ def main() -> None:
     socket on which jobs come. A child has neither, nor any other descriptor of the warden's, when
     its program begins.
     """
-    setup = load(int(sys.argv[1]))
+    setup, channel = load(int(sys.argv[1])), _socket.socket(fileno=int(sys.argv[2]))
     sys.path += setup["packages"]
-    for name in setup["preload"]:
-        try:
-            __import__(name)
-        except Exception:
-            continue  # then the program that wants it fails by itself
+    try:
+        prepare(setup)
+    except UnconfinedError as missing:
+        receive(channel)
+        channel.send(marshal.dumps((f"no {missing}", 1, None, False)))
+        os._exit(1)
     gc.freeze()  # what the children share is not copied to be looked through
-    tell, job_file, streams = serve(_socket.socket(fileno=int(sys.argv[2])))
+    tell, job_file, streams = serve(channel)
     job = load(job_file)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
@@ -394,9 +411,25 @@ def main() -> None:
     become(job["code"])
 
 
+def prepare(setup: dict[str, Any]) -> None:
+    """Do once what would be the same in every child. Raises: UnconfinedError."""
+    for name in setup["preload"]:
+        try:
+            __import__(name)
+        except Exception:
+            continue  # then the program that wants it fails by itself
+    for name, text in setup["modules"].items():
+        sys.modules[name] = module = type(sys)(name)
+        exec(compile(text, f"{name}.py", "exec", dont_inherit=True), vars(module))
+    # The warden's own folder is empty. A program that is given no other may only read it.
+    setup["rules"] = file_rules(setup["readable"], os.getcwd(), READ)
+
+
 def load(descriptor: int) -> Any:
-    with open(descriptor, "rb") as file:
-        return marshal.load(file)
+    """What a file in memory holds."""
+    content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    os.close(descriptor)
+    return marshal.loads(content)
 
 
 if __name__ == "__main__":

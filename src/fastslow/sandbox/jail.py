@@ -10,14 +10,16 @@ from __future__ import annotations
 import marshal
 import os
 import platform
+import shutil
 import signal
 import site
 import socket
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from math import ceil
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -32,6 +34,8 @@ INSIDE = Path(__file__).with_name("inside.py")
 LIBRARIES = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache")
 """Where the interpreter's libraries may lie, beside its own folder."""
 
+PREFIX = "fastslow-"
+"""Of the names of temporary folders."""
 OPEN_FILES = 64
 FILES = 1000
 """Files in a program's folder, at most."""
@@ -40,7 +44,9 @@ PAGE = 4096
 
 
 class Jail:
-    """A sandbox of Linux, which runs one program at a time. Close it, or use it in ``with``.
+    """A sandbox of Linux, which runs one program at a time.
+
+    Close it, or use it in ``with``. One that is neither ends when nothing refers to it any more.
 
     A program may import what is installed beside this interpreter, but no part of a package that
     is installed from a working tree. It starts in an empty temporary folder, the only place where
@@ -50,11 +56,17 @@ class Jail:
     Args:
         preload: names of modules that are imported once, before the programs run. They must be
             the caller's choice, since they are imported outside the walls.
+        modules: the caller's own modules, by name, as texts. They too are loaded once, outside the
+            walls, behind ``preload``.
     """
 
-    def __init__(self, preload: Sequence[str] = ()) -> None:
+    def __init__(
+        self, preload: Sequence[str] = (), modules: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self._preload = tuple(preload)
+        self._modules = dict(modules)
         self._resources = ExitStack()
+        weakref.finalize(self, _close, self._resources, os.getpid())
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -87,7 +99,11 @@ class Jail:
     def _start(self) -> None:
         if not sys.platform.startswith("linux"):
             raise _impossible(f"Linux; found {sys.platform}")
-        setup = self._resources.enter_context(_in_memory(marshal.dumps(_setup(self._preload))))
+        setup = self._resources.enter_context(
+            _in_memory(marshal.dumps(_setup(self._preload, self._modules)))
+        )
+        folder = tempfile.mkdtemp(prefix=PREFIX)
+        self._resources.callback(shutil.rmtree, folder, ignore_errors=True)
         self._errors = self._resources.enter_context(_in_memory())
         self._channel, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._resources.enter_context(self._channel)
@@ -101,28 +117,29 @@ class Jail:
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
                 pass_fds=(setup.fileno(), inner.fileno()),
-                env=_environment(),
+                cwd=folder,
+                env=_environment(folder),
                 start_new_session=True,  # the keyboard's interrupt is for the run
             )
         self._resources.callback(_end, self._process)
 
     def _run(self, program: Program, files: Mapping[str, str], limits: Limits) -> Outcome:
         with ExitStack() as stack:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fastslow-"))
-            space = _space(folder, files, limits)
+            has_folder = bool(files) or limits.file_bytes > 0
+            made = tempfile.TemporaryDirectory(prefix=PREFIX) if has_folder else nullcontext("")
+            space = _space(stack.enter_context(made), files, limits)
+            bounds = {"seconds": limits.seconds, "threads": limits.threads, **space}
             job = {
                 "code": program.code,
                 "files": files,
-                "can_write": limits.file_bytes > 0,
                 "limits": _resource_limits(limits),
-                **space,
+                **bounds,
             }
             stdin = program.stdin.encode("utf-8", "replace")
             streams = [
                 stack.enter_context(_in_memory(content))
                 for content in (marshal.dumps(job), stdin, b"", b"")
             ]
-            bounds = {"seconds": limits.seconds, "threads": limits.threads, **space}
             try:
                 socket.send_fds(
                     self._channel, [marshal.dumps(bounds)], [file.fileno() for file in streams]
@@ -187,7 +204,7 @@ def _outcome(
     )
 
 
-def _setup(preload: Sequence[str]) -> dict[str, Any]:
+def _setup(preload: Sequence[str], modules: dict[str, str]) -> dict[str, Any]:
     """What all programs of a jail have in common. Raises: InputError."""
     machine = platform.machine()
     if machine not in system_calls.MACHINES:
@@ -196,16 +213,23 @@ def _setup(preload: Sequence[str]) -> dict[str, Any]:
     packages = package_folders()
     return {
         "preload": preload,
+        "modules": modules,
         "packages": packages,
         "readable": [sys.base_prefix, *packages, *LIBRARIES],
         "allow_list": system_calls.packed(system_calls.allow_list(machine)),
+        "allow_list_without_threads": system_calls.packed(
+            system_calls.allow_list(machine, has_threads=False)
+        ),
         "ask_before_threads": system_calls.packed(system_calls.ask_before_threads(machine)),
         "seccomp": system_calls.SECCOMP[system_calls.MACHINES[machine]],
     }
 
 
 def _space(folder: str, files: Mapping[str, str], limits: Limits) -> dict[str, Any]:
-    """How much the folder of a program may hold: what it is given, and what it writes."""
+    """How much the folder of a program may hold: what it is given, and what it writes.
+
+    A program without a folder of its own (``folder`` is empty) has nothing and writes nothing.
+    """
     given = sum(len(text.encode("utf-8", "replace")) // PAGE + 1 for text in files.values())
     return {
         "folder": folder,
@@ -238,7 +262,7 @@ def _user_packages() -> list[str]:
     return [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
 
 
-def _environment() -> dict[str, str]:
+def _environment(folder: str) -> dict[str, str]:
     """Nothing of this process's environment, which may hold keys, but where libraries lie."""
     libraries = os.environ.get("LD_LIBRARY_PATH")
     threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -246,6 +270,8 @@ def _environment() -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PYTHONHASHSEED": "0",
         "PYTHONUTF8": "1",
+        # Without a folder for its settings, matplotlib makes itself one, or fails.
+        **dict.fromkeys(("HOME", "TMPDIR", "MPLCONFIGDIR"), folder),
         "MALLOC_ARENA_MAX": "2",  # each arena takes 64 MiB of address space, which is limited
         **({"LD_LIBRARY_PATH": libraries} if libraries else {}),
         **dict.fromkeys(threads, "1"),  # so does each thread
@@ -267,6 +293,12 @@ def _in_memory(content: bytes = b"") -> Iterator[BinaryIO]:
         file.write(content)
         file.seek(0)
         yield file
+
+
+def _close(resources: ExitStack, process: int) -> None:
+    """Close a jail that nobody closed, but not the copy of it in a process that was forked."""
+    if os.getpid() == process:
+        resources.close()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -95,37 +95,50 @@ OWN_PID = 0xFFFFFFFF
 Instruction = tuple[int, int, int, int]
 """Operation, jump if true, jump if false, constant."""
 
+Range = tuple[int, list[Instruction]]
+"""The first number of a range of calls, and what answers all of them."""
+
 _REFUSED: Instruction = (ANSWER, 0, 0, REFUSE | errno.EPERM)
 _ALLOWED: Instruction = (ANSWER, 0, 0, ALLOW)
 _MISSING: Instruction = (ANSWER, 0, 0, REFUSE | errno.ENOSYS)
 
 
-def allow_list(machine: str) -> list[Instruction]:
+def allow_list(machine: str, *, has_threads: bool = True) -> list[Instruction]:
     """The filter of a program in the jail.
 
     Args:
         machine: a key of ``MACHINES``.
+        has_threads: whether the program may start threads.
     """
     column = MACHINES[machine]
-    numbers = {name: both[column] for name, both in BY_ARGUMENT.items()}
-    bodies = {
-        **{number: _forms(name) for name, number in numbers.items()},
+    forms = {name: _forms(name) for name in BY_ARGUMENT}
+    if not has_threads:
+        forms["clone"] = [_REFUSED]
+    answers = {
+        **{BY_ARGUMENT[name][column]: body for name, body in forms.items()},
         **{both[column]: [_ALLOWED] for both in ALLOWED.values()},
         **{both[column]: [_MISSING] for both in ABSENT.values()},
     }
-    return [
-        *_of_this_machine(machine),
-        # Beyond the newest call is x86-64's second table too, which is that of x32.
-        (IF_AT_LEAST, 0, 1, NEWEST + 1),
-        _MISSING,
-        *(
-            instruction
-            for number, body in bodies.items()
-            if number is not None
-            for instruction in ((IF_EQUAL, 0, len(body), number), *body)
-        ),
-        _REFUSED,
-    ]
+    ranges: list[Range] = []
+    for number in range(NEWEST + 1):
+        answer = answers.get(number, [_REFUSED])
+        if not ranges or ranges[-1][1] != answer:
+            ranges.append((number, answer))
+    # Beyond the newest call is x86-64's second table too, which is that of x32.
+    return [*_of_this_machine(machine), *_search([*ranges, (NEWEST + 1, [_MISSING])])]
+
+
+def _search(ranges: Sequence[Range]) -> list[Instruction]:
+    """Find the range of a number by halving.
+
+    The kernel tries every number when a filter is installed, and every program installs one.
+    """
+    if len(ranges) == 1:
+        return ranges[0][1]
+    middle = len(ranges) // 2
+    below, above = _search(ranges[:middle]), _search(ranges[middle:])
+    assert len(below) < 256, "a jump is a byte"
+    return [(IF_AT_LEAST, len(below), 0, ranges[middle][0]), *below, *above]
 
 
 def ask_before_threads(machine: str) -> list[Instruction]:

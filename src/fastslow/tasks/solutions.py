@@ -7,7 +7,9 @@ nothing that a program prints, returns or leaves behind is taken for more than i
 from __future__ import annotations
 
 import json
+import os
 import re
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -88,18 +90,30 @@ def first_failure(
         InputError: this machine cannot isolate what it runs.
     """
     deadline = time.monotonic() + total_seconds
-    with Jail(preload=_PRELOAD) as jail:
-        for number, test in enumerate(tests, start=1):
-            mistake = _mistake(jail, program, test, function, seconds)
-            if mistake is None and time.monotonic() > deadline:
-                mistake = f"all tests up to this one took more than {total_seconds:g} seconds"
-            if mistake is not None:
-                return (
-                    f"It fails test {number} of {len(tests)}: {mistake}\n"
-                    f"Input: {excerpt(test.input, 500)}\n"
-                    f"Expected output: {excerpt(test.output, 500)}"
-                )
+    jail = _own_jail()
+    for number, test in enumerate(tests, start=1):
+        mistake = _mistake(jail, program, test, function, seconds)
+        if mistake is None and time.monotonic() > deadline:
+            mistake = f"all tests up to this one took more than {total_seconds:g} seconds"
+        if mistake is not None:
+            return (
+                f"It fails test {number} of {len(tests)}: {mistake}\n"
+                f"Input: {excerpt(test.input, 500)}\n"
+                f"Expected output: {excerpt(test.output, 500)}"
+            )
     return None
+
+
+def _own_jail() -> Jail:
+    """The sandbox of this thread, which one solution after another uses: its start takes longer
+    than most tests. Each test has a process of its own in it all the same."""
+    if getattr(_OWN, "process", None) != os.getpid():  # a process that was forked needs another
+        _OWN.process, _OWN.jail = os.getpid(), Jail(preload=_PRELOAD)
+    jail: Jail = _OWN.jail
+    return jail
+
+
+_OWN = threading.local()
 
 
 def _mistake(
