@@ -137,3 +137,8 @@ def well_formed(text: str) -> str:
     A tokenizer or a JSON escape can hand over lone surrogates, which no file in UTF-8 can hold.
     """
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def excerpt(text: str, limit: int = 200) -> str:
+    """``text`` as one quoted line of at most about ``limit`` characters, its end first to go."""
+    return repr(text if len(text) <= limit else f"{text[:limit]}...")

@@ -11,12 +11,10 @@ from fastslow.grading import answers
 from fastslow.grading.answers import (
     Style,
     choice_letter,
-    excerpt,
     extract,
     extract_answer,
     formatted,
     last_number,
-    lesson,
 )
 
 STYLES: tuple[Style, ...] = ("tags", "boxed", "number", "letter")
@@ -218,8 +216,7 @@ def test_a_megabyte_is_read_in_linear_time(text: str) -> None:
     choice_letter(text)
     for style in STYLES:
         extract(style, text)
-        assert len(lesson(text, "5", None, style=style)) < 1000
-    assert time.process_time() - start < 60  # measured: 5 at most; quadratic time would be hours
+    assert time.process_time() - start < 10.0  # quadratic time would be hours
 
 
 @pytest.mark.parametrize(
@@ -257,26 +254,8 @@ def test_blocks_from_the_end_hold_the_last_numbers_of_the_whole(parts: list[str]
 @given(st.text(alphabet=st.characters(), max_size=200), st.text(max_size=50))
 def test_nothing_raises_and_a_tagged_answer_is_found(before: str, answer: str) -> None:
     last_number(before)
-    excerpt(before)
     for style in STYLES:
         extract(style, before)
         extract(style, before, "first")
     if "<" not in answer:
         assert extract_answer(f"{before}<answer>{answer}</answer>") == answer.strip()
-
-
-@pytest.mark.parametrize(
-    ("style", "told"),
-    [
-        ("tags", "No complete <answer>...</answer> pair was found"),
-        ("boxed", r"Only what stands in \boxed{...} is read."),
-        ("number", "The last number of the completion is read."),
-        ("letter", "No letter of a choice was found, or more than one"),
-    ],
-)
-def test_the_lesson_names_the_format_that_was_missed(style: Style, told: str) -> None:
-    feedback = lesson("no idea", "12", "so 12", style=style)
-    assert told in feedback
-    assert "ended: 'no idea'" in feedback
-    assert "expected answer is '12'" in feedback
-    assert feedback.endswith("A completion that scores 1:\nso 12")

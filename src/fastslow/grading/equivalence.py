@@ -12,10 +12,10 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-from fastslow.grading.answers import excerpt
 from fastslow.grading.notation import NEGATION, REGION, UNWORKED, normalise, split, unwrap
 from fastslow.grading.numbers import read_number, same_number
 from fastslow.grading.units import Quantity, read_quantity
+from fastslow.text import excerpt
 
 LIMIT = 400
 """Characters of an answer that are read, at least; never less than twice the reference's."""
@@ -26,12 +26,11 @@ _BARE_NAME = re.compile(r"\\?[A-Za-z]+(?:_\w|_\{[^{}]*\})?'*(?:\([A-Za-z, ]*\))?
 _SET = ("{}", r"\{\}")
 _MEMBER = re.compile(r"\\in(?![A-Za-z])")
 _DOMAIN = re.compile(r"[a-z](?:,[a-z])*\\in ?\\mathbb\{[A-Z]\}(?:_\S+|\^\S+)?")
+_PLUS_MINUS = re.compile(r"\\pm(?![a-z]) ?")
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _WORDS = re.compile(r"[^\W\d_]{2,}(?:[ '-]+[^\W\d_]+)*|[^\W\d_](?:[ '-]+[^\W\d_]{2,})+")
-_FRACTION = re.compile(r"\\frac\{[0-9]+\}\{[0-9]+\}")
-_SUM = re.compile(
-    r"[(]?[0-9.,]+[)]?(?:(?:[-+/]|\\cdot ?|\\times ?|\\div ?)[-+]?[(]?[0-9.,]+[)]?|\([0-9.,]+\))+"
-)
+_TERM = r"[-+(]*(?:[0-9.,]+|\\frac\{[0-9]+\}\{[0-9]+\})\)*"
+_SUM = re.compile(rf"{_TERM}(?:(?:[-+/]|\\(?:cdot|times|div) ?|(?=\()){_TERM})+")
 _NUMBERS_DIFFER = "The two numbers are not the same."
 
 
@@ -51,8 +50,7 @@ def mismatch(found: str, expected: str, *, percentage: bool = False) -> str | No
         return (
             f"The answer is longer than {limit} characters and was not read: give the value only."
         )
-    a, b = read_number(found), read_number(expected)
-    if a is not None and b is not None:  # most answers are numbers, and this is quick
+    if (a := read_number(found)) and (b := read_number(expected)):  # as most are; this is quick
         return None if same_number(a, b) else _NUMBERS_DIFFER
     try:
         got, want = normalise(found), normalise(expected)
@@ -108,10 +106,10 @@ def _list(text: str) -> list[str]:
 
 
 def _signs(text: str) -> list[str]:
-    if text.count(r"\pm") != 1 or r"\mp" in text:
+    if len(_PLUS_MINUS.findall(text)) != 1 or r"\mp" in text:
         return [text]
-    plus = re.sub(r"\\pm ?", "+", text)
-    return [re.sub(r"(^|=)\+", r"\1", plus), re.sub(r"\\pm ?", "-", text)]
+    plus, minus = (_PLUS_MINUS.sub(sign, text) for sign in "+-")
+    return [re.sub(r"(^|=)\+", r"\1", plus), minus]
 
 
 def _unordered(found: Sequence[str], expected: Sequence[str]) -> str | None:
@@ -176,8 +174,7 @@ def _statement(found: str, expected: str) -> str | None:
         remark = _difference(found, expected)
         names = excerpt(sides[0], 40), excerpt(wanted[0], 40)
         return remark and f"It says what {names[0]} is; expected is {names[1]}. {remark}"
-    value = read_quantity(sides[-1]).value
-    if _is_sum(value) and is_number(wanted[-1]):
+    if _is_sum(read_quantity(sides[-1]).value) and is_number(wanted[-1]):
         return "It is not worked out: give the one number that it comes to."
     if len(sides) > 1 and _is_name(sides[0]):
         del sides[0]
@@ -188,8 +185,7 @@ def _statement(found: str, expected: str) -> str | None:
 
 def _is_sum(text: str) -> bool:
     """Whether numbers are left to be added or multiplied; one in brackets is a number."""
-    bare = not unwrap(text)[0] and read_number(text) is None
-    return bare and _SUM.fullmatch(_FRACTION.sub("1", text)) is not None
+    return bool(_SUM.fullmatch(text)) and not unwrap(text)[0] and read_number(text) is None
 
 
 def _unrounded(text: str) -> str:

@@ -12,43 +12,48 @@ import re
 import tomllib
 import unicodedata
 from collections.abc import Iterator
+from html.entities import html5
 from importlib.resources import files
 from typing import Any
 
+from fastslow.text import without_hidden
+
 WORDS: dict[str, Any] = tomllib.loads((files("fastslow.grading") / "words.toml").read_text("utf-8"))
-"""Tables of characters, commands, rules of notation, units and other words."""
+"""Tables of rules, characters, commands, units and other words."""
 
-_CHARACTERS = str.maketrans(
-    {each: sign for sign, characters in WORDS["characters"].items() for each in characters}
-)
-_COMMANDS = {
-    f"\\{name}": sign for sign, names in WORDS["commands"].items() for name in names.split()
+_NEGATION = rf"(?<![A-Za-z])(?:{'|'.join(WORDS['negations'].split())})(?![A-Za-z])"
+NEGATION = re.compile(_NEGATION, re.IGNORECASE)
+"""Words that turn round what is said after them."""
+
+_RULES = {
+    table: [(re.compile(pattern.replace("NEGATION", _NEGATION)), new) for pattern, new in pairs]
+    for table, pairs in WORDS["rules"].items()
 }
-_RULES = [(re.compile(pattern), replacement) for pattern, replacement in WORDS["rules"]]
 
+
+def respelt(text: str, table: str) -> str:
+    """``text`` after the rules of a table, each a pattern and its replacement, in their order."""
+    for pattern, replacement in _RULES[table]:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+# Characters.
+
+_SIGNS = {html5[f"{name};"]: f"\\{name} " for name in WORDS["named"].split()}
+_CHARACTERS = str.maketrans(
+    _SIGNS | {each: sign for sign, each_of in WORDS["characters"].items() for each in each_of}
+)
 _RAISED_OR_LOWERED = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u207f]+|[\u2080-\u208e]+")
 _VULGAR = re.compile("(?<=[0-9])(?=[\u00bc-\u00be\u2150-\u215f])")
 _THOUSANDS = re.compile(r"\{,\}|(?<=[0-9])(?:,\\!|\\[,!](?=[0-9]{3}(?![0-9])))")
-
-NEGATION = re.compile(rf"(?i)(?<![A-Za-z])(?:{'|'.join(WORDS['negations'].split())})(?![A-Za-z])")
-"""Words that turn round what is said after them."""
-
-_LEAD = re.compile(
-    r"(?:\\(?:implies|Rightarrow|therefore|to|approx|sim)(?![A-Za-z])|[=:~]|(?i:"
-    r"(?:\\text\{)?(?:[a-z' ]*(?<![a-z])(?:is|are|equals?)(?![a-z])|[a-z ]*answer(?![a-z]))"
-    r"(?: *\}| *:)*(?=[ \\\d(\[{+$.-])))[ :=]*"
-)
-_WRAPPERS = ((r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"), ("$", "$"), ("*", "*"))
-_WHOLE_TEXT = re.compile(r"\\text(?:bf|rm|it|normal)?\{([^{}]*)\}")
-_SPACE = re.compile(r" +(?![A-Za-z0-9])|(?<![A-Za-z0-9}%]) +|(\\[A-Za-z]+) +(?![A-Za-z])")
-_BUILDER = re.compile(r"\\\{ *\\?[A-Za-z]+ *(?:\\mid(?![A-Za-z])|[:|])(.*)\\\}")
 
 
 def plain(text: str) -> str:
     r"""``text`` with one spelling of each character: "\u22125" is "-5", "\u215e" "7/8"."""
     if text.isascii():
         return text
-    text = _VULGAR.sub(" ", text.translate(_CHARACTERS))
+    text = _VULGAR.sub(" ", without_hidden(text).translate(_CHARACTERS))
     text = _RAISED_OR_LOWERED.sub(_script, text)
     return unicodedata.normalize("NFKC", text).translate(_CHARACTERS)
 
@@ -62,38 +67,27 @@ def grouped(text: str) -> str:
     return _THOUSANDS.sub(",", text)
 
 
+# Answers.
+
+_COMMANDS = {
+    f"\\{name}": sign for sign, names in WORDS["commands"].items() for name in names.split()
+}
+
+
 def normalise(text: str) -> str:
     """An answer in the one notation that answers are compared in."""
-    text = plain(text).strip()
+    text = plain(text)
     if len(re.findall(r"(?<!\\)\$", text)) % 2 == 0:  # else one is a currency sign
         text = re.sub(r"(?<!\\)\$", "", text)
     text = _bare(grouped(text.replace(r"\$", "$")))
     text = re.sub(r"\\[A-Za-z]+", lambda found: _COMMANDS.get(found[0], found[0]), text)
-    for pattern, replacement in _RULES:
-        text = pattern.sub(replacement, text)
-    text = re.sub(r" +", " ", _SPACE.sub(r"\1", _bare(text)))
-    builder = _BUILDER.fullmatch(text)
-    return builder[1].strip() if builder else text.strip()
+    return _bare(respelt(text, "answers"))
 
 
 def _bare(text: str) -> str:
     """``text`` without what is around the whole of it, and without what leads up to it."""
     for _ in range(4):  # "**$5$.**" is wrapped three times
-        before = text
-        text = text.strip()
-        if not text.endswith(("...", r"\,", r"\;", r"\:")):
-            text = text.rstrip(".,;: ")
-        text = re.sub(r"(?:(?<!\\)\\[,;:!]?|\\\\)$", "", text)
-        if (lead := _LEAD.match(text)) and not NEGATION.search(lead.group()):
-            text = text[lead.end() :]
-        if whole := _WHOLE_TEXT.fullmatch(text):
-            text = whole[1]
-        for opening, closing in _WRAPPERS:
-            inner = text[len(opening) : -len(closing)]
-            if inner and text.startswith(opening) and text.endswith(closing):
-                if closing not in inner:
-                    text = inner
-                break
+        before, text = text, respelt(text, "wrappers")
         if text == before:
             break
     return text

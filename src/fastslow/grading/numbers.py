@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from fastslow.grading.notation import grouped, plain
+from fastslow.grading.notation import grouped, plain, respelt
 
 MAX_DIGITS = 1000
 """Characters of a number, and the size of an exponent of ten, at most; what is longer is none."""
@@ -36,17 +36,6 @@ NUMBER = rf"""
 """Pattern (verbose) of a number without its sign, in a ``plain`` text."""
 
 _SIGNED = re.compile(rf"([-+]?)[ ]?({NUMBER})", re.VERBOSE)
-_SPELLINGS = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"^([0-9]+) (?=[0-9]+ ?/)", r"\1&"),
-        (r"\\[dtc]?frac ?(\{[^{}]*\}|.) ?(\{[^{}]*\}|.)", r"&\1/\2"),
-        (rf"(?:{_TIMES}|^)10 ?(?:\^|\*\*)", "e"),
-        (r"\\(?:overline|dot)", "~"),
-        (r"[{}(), ]", ""),
-    )
-]
-"""How a number is respelt to be read: "2&3/4", "1.5e-3", "0.1~6"."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +64,7 @@ def read_number(text: str) -> Number | None:
     match = _SIGNED.fullmatch(text) if len(text) <= MAX_DIGITS else None
     if match is None:
         return None
-    body = match[2]
-    for pattern, replacement in _SPELLINGS:
-        body = pattern.sub(replacement, body)
+    body = respelt(match[2], "numbers")
     whole, _, rest = body.rpartition("&")
     above, _, below = rest.partition("/")
     try:

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from fastslow.grading.notation import NEGATION, WORDS
+from fastslow.grading.notation import NEGATION, WORDS, respelt
 from fastslow.grading.numbers import Number, read_number
 
 
@@ -35,7 +35,8 @@ _CURRENCY = re.compile(
 _WORD = r"(?:\\text\{(?:[^{}]|\{[^{}]*\})*\}|[A-Za-z][A-Za-z.'-]*|[$\u20ac\u00a2\"])"
 _TAIL = re.compile(rf"(?<=[0-9)}}\]])( ?){_WORD}(?:[ ]|/|\\cdot|{_WORD}|\^\{{?-?[1-3]\}}?)*$")
 _BASE = re.compile(r"(?<=[0-9A-F])_\{?([0-9]{1,2})\}?$")
-_FACTOR = re.compile(r"(/|per )? ?(?:(square|sq|cubic|cu) )?([a-zA-Z$\u20ac\u00a2\\]+)(\^-?[1-3])?")
+_CLEAR = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2}|\"")
+_FACTOR = re.compile(r"(/?)(.*?)((?:\^[23])?)")
 
 
 @dataclass(frozen=True)
@@ -76,16 +77,15 @@ def read_quantity(text: str) -> Quantity:
         return Quantity(text)
     value, tail = text[: match.start()], match.group()
     explicit, spaced = "\\text" in tail, tail.startswith(" ")
-    words = re.sub(r"\\text\{|\}|\\cdot|\.", " ", tail).replace("{", "").replace('"', "inch")
+    words = respelt(tail, "units")
     scale = Fraction(1)
     while (word := re.match(r" *([A-Za-z]+) *", words)) and word[1].lower() in SCALES:
         scale, words = scale * SCALES[word[1].lower()], words[word.end() :]
     if scale != 1 and read_number(value) is None:
         return Quantity(text)
-    words = words.strip()
     unit = _unit(words)
     if unit is not None:
-        clear = not words or re.search("[A-Za-z]{2}", words) or (spaced and "/" in words)
+        clear = not words or _CLEAR.search(tail) or (spaced and "/" in tail)
         return Quantity(value, unit, scale=scale, certain=explicit or bool(clear))
     if (explicit or spaced or scale != 1) and _counted(words, value):
         return Quantity(value, " ".join(words.lower().split()).removesuffix("s"), scale=scale)
@@ -94,19 +94,13 @@ def read_quantity(text: str) -> Quantity:
 
 def _unit(words: str) -> str | None:
     """The name that a unit is compared by, None if a word of it is no unit."""
-    words = re.sub(r" squared\b| ?\^2", "^2", re.sub(r" cubed\b| ?\^3", "^3", words))
     name = ""
-    while words:
-        match = _FACTOR.match(words)
-        if match is None:
+    for word in words.replace("/", " /").split():
+        factor = _FACTOR.fullmatch(word)
+        unit = factor and UNITS.get(factor[2] if len(factor[2]) == 1 else factor[2].lower())
+        if not factor or not unit:
             return None
-        unit = UNITS.get(match[3] if len(match[3]) == 1 else match[3].lower())
-        if unit is None:
-            return None
-        power = {"s": "^2", "c": "^3", None: match[4] or ""}[match[2] and match[2][0]]
-        name += "/" if match[1] or "-" in power else "\u00b7" if name else ""
-        name += unit + power.replace("-", "").replace("^1", "")
-        words = words[match.end() :].lstrip()
+        name += (factor[1] or ("\u00b7" if name else "")) + unit + factor[3]
     return name
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from fastslow.errors import InputError
-from fastslow.grading.answers import excerpt
 from fastslow.report.budget import share
 from fastslow.run.observer import Phase
 from fastslow.run.record import RunRecord
 from fastslow.run.rollouts import open_rollouts, reading, rollout_files
+from fastslow.text import excerpt
 
 SHOWN = 600
 """Rollouts of all runs together, at most: some hundred kilobytes of short completions."""

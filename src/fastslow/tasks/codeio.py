@@ -17,14 +17,16 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from fastslow.config import Positive, Section, Seed, Size, SizeOrNone
-from fastslow.grading.answers import excerpt, extract_answer, lesson, tagged
+from fastslow.grading.answers import extract_answer, tagged
 from fastslow.places import PlaceOrName
 from fastslow.tasks.codeio_rows import BUNDLED, Example, Program, read_programs
+from fastslow.tasks.feedback import lesson
 from fastslow.tasks.json_values import first_difference, read_value, write_value
 from fastslow.tasks.names import register
 from fastslow.tasks.programs import Call, Returned, outcomes, refusal, refusal_of_generator
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.splits import Splits
+from fastslow.text import excerpt
 from fastslow.types import Problem, Split, Verdict
 
 logger = logging.getLogger("fastslow.tasks")

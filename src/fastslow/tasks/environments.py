@@ -24,13 +24,14 @@ from pydantic import Field
 
 from fastslow.config import Section, Size, SizeOrNone
 from fastslow.errors import InputError
-from fastslow.grading.answers import excerpt, tagged
+from fastslow.grading.answers import tagged
 from fastslow.tasks.classic_environment import ClassicEnvironment
 from fastslow.tasks.environment_rows import Environment, Reward, Row
 from fastslow.tasks.names import register
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.splits import Splits
 from fastslow.tasks.taskset_environment import TasksetEnvironment
+from fastslow.text import excerpt
 from fastslow.types import Problem, ScoreError, Split, Verdict
 
 

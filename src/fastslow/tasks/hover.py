@@ -26,13 +26,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from fastslow.errors import InputError
-from fastslow.grading.answers import excerpt, extract_answer, lesson, tagged
+from fastslow.grading.answers import extract_answer, tagged
 from fastslow.places import PlaceOrName
 from fastslow.seeding import derive_seed
+from fastslow.tasks.feedback import lesson
 from fastslow.tasks.names import register
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.sourced import SourceOptions, split_source
 from fastslow.tasks.sources import read_rows
+from fastslow.text import excerpt
 from fastslow.types import Problem, Split, Verdict
 
 LABELS = ("NOT_SUPPORTED", "SUPPORTED")

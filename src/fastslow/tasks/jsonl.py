@@ -11,21 +11,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from fastslow.errors import InputError
-from fastslow.grading.answers import (
-    choice_letter,
-    excerpt,
-    extract_answer,
-    last_number,
-    lesson,
-    only_number,
-    tagged,
-)
+from fastslow.grading.answers import choice_letter, extract_answer, last_number, only_number, tagged
 from fastslow.grading.notation import plain
 from fastslow.places import Place
+from fastslow.tasks.feedback import lesson
 from fastslow.tasks.names import register
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.sourced import CutOptions, cut_splits
 from fastslow.tasks.sources import columns, json_lines
+from fastslow.text import excerpt
 from fastslow.types import Problem, Split, Verdict
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

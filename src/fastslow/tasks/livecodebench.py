@@ -21,7 +21,6 @@ from pydantic import Field
 
 from fastslow.config import Positive, Section
 from fastslow.errors import InputError
-from fastslow.grading.answers import excerpt
 from fastslow.places import PlaceOrName
 from fastslow.tasks.contract import Ids
 from fastslow.tasks.json_values import read_value
@@ -36,6 +35,7 @@ from fastslow.tasks.solutions import (
 )
 from fastslow.tasks.sources import read_rows
 from fastslow.tasks.splits import Splits
+from fastslow.text import excerpt
 from fastslow.types import Problem, Split, Verdict
 
 TESTS_LIMIT = 2**29

@@ -19,15 +19,17 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator
 
 from fastslow.errors import InputError
-from fastslow.grading.answers import Style, Which, excerpt, extract, formatted, last_number, lesson
+from fastslow.grading.answers import Style, Which, extract, formatted, last_number
 from fastslow.grading.equivalence import is_number, mismatch
 from fastslow.places import PlaceOrName
+from fastslow.tasks.feedback import lesson
 from fastslow.tasks.math_sets import MATH_SETS, MathSet
 from fastslow.tasks.names import register
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.sourced import SourceOptions
 from fastslow.tasks.sources import Row, read_rows
 from fastslow.tasks.splits import Splits
+from fastslow.text import excerpt
 from fastslow.types import SPLITS, Problem, Split, Verdict
 
 _CALCULATOR = re.compile(r"<<[^<>]*>>")

@@ -22,12 +22,14 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from fastslow.config import Section, Seed, Size, SizeOrNone
 from fastslow.errors import InputError
-from fastslow.grading.answers import excerpt, extract_answer, lesson, tagged
+from fastslow.grading.answers import extract_answer, tagged
+from fastslow.tasks.feedback import lesson
 from fastslow.tasks.names import register
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.scorers import SCORERS, is_right
 from fastslow.tasks.screen import EVALUATORS, SCREENS
 from fastslow.tasks.splits import Splits
+from fastslow.text import excerpt
 from fastslow.types import Problem, Split, Verdict
 
 logger = logging.getLogger("fastslow.tasks")

@@ -21,12 +21,14 @@ from itertools import zip_longest
 from typing import Any, Literal
 
 from fastslow.errors import InputError
-from fastslow.grading.answers import choice_letter, excerpt, extract_answer, lesson, tagged
+from fastslow.grading.answers import choice_letter, extract_answer, tagged
 from fastslow.places import PlaceOrName
+from fastslow.tasks.feedback import lesson
 from fastslow.tasks.names import register
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.sourced import SourceOptions, split_source
 from fastslow.tasks.sources import read_rows
+from fastslow.text import excerpt
 from fastslow.types import Problem, Split, Verdict
 
 _CHOICE = re.compile(r"^([A-Z]): ?", re.MULTILINE)

@@ -17,9 +17,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from fastslow.grading.answers import excerpt, extract_answer
+from fastslow.grading.answers import extract_answer
 from fastslow.sandbox import Jail, Limits, Outcome, Program, Sandbox
 from fastslow.tasks.json_values import first_difference, read_value
+from fastslow.text import excerpt
 
 MEMORY = 2**30
 """Bytes of address space of one program."""

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from fastslow.errors import InputError
-from fastslow.grading.answers import excerpt
 from fastslow.places import given
 from fastslow.regular import open_regular, read_text
 from fastslow.terminal import name as shown_name
+from fastslow.text import excerpt
 
 MAX_LINE = 2**26
 """Characters of a line, at most."""

@@ -20,10 +20,12 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from fastslow.config import Section, Seed, Size, SizeOrNone
-from fastslow.grading.answers import excerpt, extract_answer, lesson, tagged
+from fastslow.grading.answers import extract_answer, tagged
+from fastslow.tasks.feedback import lesson
 from fastslow.tasks.names import register
 from fastslow.tasks.protocol import Task
 from fastslow.tasks.splits import Splits
+from fastslow.text import excerpt
 from fastslow.types import Problem, Split, Verdict
 
 _WORDS = """
