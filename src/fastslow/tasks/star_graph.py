@@ -67,7 +67,7 @@ class StarGraphOptions(Section):
     """Arms of the star."""
     l: AtLeastTwo = 3  # noqa: E741 - the paper's letter
     """Nodes of a path from the source to the end of an arm, both included."""
-    levels: Annotated[tuple[Level, ...], Field(min_length=1)] | None = None
+    levels: Annotated[tuple[Level, ...], Field(min_length=1, max_length=1000)] | None = None
     """Pairs [d, l], to which the problems of every split belong in equal parts."""
     preset: Literal["zero-reward", "zero-reward-mixed", "fast-slow"] | None = None
     """Levels by the name of a paper's protocol (see ``PRESETS``)."""
