@@ -170,8 +170,12 @@ class StarGraph(Task):
         total = options.train + options.validation + options.test
         rng = random.Random(options.data_seed)
         levels = [(*level, options.vocabulary(level)) for level in options.graphs]
+        known: set[str] = set()
         for number in range(4 * total + 64):  # small stars repeat themselves
-            yield _problem(draw_star(*levels[number % len(levels)], rng))
+            problem = _problem(draw_star(*levels[number % len(levels)], rng))
+            if problem.id not in known:
+                known.add(problem.id)
+                yield problem
 
 
 def star_nodes(level: Level) -> int:
