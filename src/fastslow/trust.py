@@ -8,8 +8,8 @@ and each server has one file there, named by a digest. A run that names anything
 
 A record describes the code or the server, not the run: the path of a task's file with the task's
 options, the model that comes with code, or the reflection model with its address and the variable
-of its key. So you can move and copy your runs, and a folder that copies the name of your run is still
-not trusted.
+of its key. So you can move and copy your runs, and a folder that copies the name of your run is
+still not trusted.
 """
 
 from __future__ import annotations
