@@ -106,7 +106,7 @@ def test_a_key_that_a_server_echoes_is_nowhere_in_the_run(
     ("override", "reason"),
     [
         (f"fast.reflection.url=https://me:{SECRET}@host/v1", "a password in an address"),
-        (f"fast.reflection.url=https://host/v1?key={SECRET}", "holds a user name, a password"),
+        (f"fast.reflection.url=https://host/v1?key={SECRET}", "or of a password in an address"),
         (f"fast.reflection.url={SECRET}", "begins with http"),
         (f"fast.reflection.api_key_env={SECRET}", "the name of an environment variable"),
         ("fast.reflection.api_key_env=gsk_MixedCase0123", "the name of an environment variable"),

@@ -1,7 +1,7 @@
-"""Looks at a GGUF file before a library reads it.
+"""Checks a GGUF file before a library reads it.
 
-The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Every length in the file is
-held against the bytes that are there, and the counts by which a model is built against its tensors.
+The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The check compares every
+length in the file with the file's size, and the sizes of the model with its tensors.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ _SIZES = (
     "expert_count",
     "expert_used_count",
 )
-"""Keys of an architecture that some dimension of its tensors is not smaller than."""
+"""Keys of an architecture whose values cannot exceed the largest dimension of its tensors."""
 
 
 def check_gguf(name: str, path: Path) -> None:
-    """See that a GGUF file is whole and that its numbers agree with its tensors.
+    """Check that a GGUF file is complete and that its metadata agree with its tensors.
 
     Args:
         name: the model's name as the user wrote it.
         path: the file.
 
     Raises:
-        InputError: it is none, truncated, damaged or at odds with itself.
+        InputError: it is no GGUF file, or it is truncated, damaged or inconsistent.
     """
     try:
         with path.open("rb") as file:
@@ -67,11 +67,11 @@ def check_gguf(name: str, path: Path) -> None:
 
 
 class _DamageError(Exception):
-    """What is wrong with the file."""
+    """The file is damaged. The message says how."""
 
 
 class _Reader:
-    """Reads little-endian values one behind the other, never beyond the end."""
+    """Reads little-endian values in sequence and raises an error at the end of the data."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self._data = data
@@ -88,8 +88,8 @@ class _Reader:
         return self._bytes(self.scalar("Q")).decode("utf-8")
 
     def value(self, kind: int, depth: int = 0) -> Any:
-        """A value of the metadata. Of an array of numbers only the length is read, and of an array
-        of texts or arrays every member."""
+        """Read a value of the metadata. An array gives ``range(length)``: its numbers are skipped,
+        its texts and nested arrays are read to find their end."""
         if kind in _SCALARS:
             return self.scalar(_SCALARS[kind])
         if kind == _STRING:
@@ -117,7 +117,7 @@ class _Reader:
 
 
 def _header(reader: _Reader) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
-    """The metadata, and the dimensions of every tensor."""
+    """Read the metadata and the shape of every tensor."""
     magic, version = reader.scalar("4s"), reader.scalar("I")
     if magic != MAGIC:
         raise _DamageError(f"it starts with {magic!r}, not with {MAGIC!r}")
@@ -125,7 +125,7 @@ def _header(reader: _Reader) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]
         raise _DamageError(f"its version is {version}; allowed are 2 and 3")
     tensors, entries = reader.scalar("Q"), reader.scalar("Q")
     values: dict[str, Any] = {}
-    for _ in range(entries):  # each reads some bytes, so a count that is too large ends soon
+    for _ in range(entries):  # each entry takes bytes, so an excessive count fails soon
         key = reader.text()
         if key in values:
             raise _DamageError(f"its metadata have {key!r} twice")
@@ -150,7 +150,7 @@ def _header(reader: _Reader) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]
 
 
 def _end(tensor: str, shape: tuple[int, ...], kind: int, offset: int) -> int:
-    """Where a tensor ends, in bytes from where the first begins."""
+    """The end of a tensor, in bytes from the start of the first tensor."""
     from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
     try:
@@ -181,7 +181,7 @@ def _check_architecture(values: Mapping[str, Any], shapes: Mapping[str, tuple[in
     limits[f"{architecture}.context_length"] = _MAX_POSITIONS
     for key, limit in limits.items():
         value = values.get(key)
-        if value is None:  # then transformers asks for the tensors of its default
+        if value is None:  # transformers uses its default and then needs those tensors
             continue
         if isinstance(value, range):  # one number for each block
             continue

@@ -1,4 +1,4 @@
-"""Which files and problems a configuration comes to, where they are now, and their digests."""
+"""Finds the files and problems that a configuration names, and computes their digests."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ ASKED = "slow."
 
 @dataclass(frozen=True)
 class Located:
-    """A run's configuration and where its files are now.
+    """A run's configuration and the present places of its files.
 
-    A file that is moved changes neither what the run and its tasks are called nor, therefore, the
-    course that it takes: the configuration stays what it was.
+    The configuration stays the same if a file moves. So the names of the run and its tasks stay the
+    same, and the run computes the same.
 
     Attributes:
-        config: as the run was begun.
-        source: its file, for messages.
-        moved: paths and names that take the place of others, by key.
+        config: the configuration that the run was started with.
+        source: the configuration's file, for messages.
+        moved: paths and names that replace those of the configuration, by key.
     """
 
     config: RunConfig
@@ -65,13 +65,13 @@ class Located:
             yield f"{key}.name", self._now(key).name
 
     def options(self) -> Iterator[tuple[str, str]]:
-        """The keys of tasks that name files, or may do so, with their values."""
+        """The keys of tasks whose values are, or may be, names of files; with the values."""
         for key in self._first:
             for option, value in registry.places(self._now(key), self.source).items():
                 yield f"{key}.{option}", value
 
     def first_key(self, key: str) -> str:
-        """The key in the first table of a task for one in a later table of the same task."""
+        """Map a key of a later table of a task to the same key in the task's first table."""
         for table, task in _task_tables(self.config):
             if key.startswith(f"{table}."):
                 return self.task_keys[self.config.task_name(task)] + key.removeprefix(table)
@@ -79,7 +79,7 @@ class Located:
 
     @property
     def _first(self) -> dict[str, TaskConfig]:
-        """Each task with the first table that it stands in."""
+        """Each task, by the key of the first table that contains it."""
         tables: dict[str, TaskConfig] = {}
         for key, task in _task_tables(self.config):
             if task not in tables.values():
@@ -98,20 +98,20 @@ class Located:
 def locate(
     config: RunConfig, source: str, recorded: Inputs, overrides: Iterable[str], here: Path
 ) -> tuple[Located, list[str]]:
-    """Where the files of a run are, taking up the overrides that say it.
+    """Find the files of a run, and apply the overrides that give new places for them.
 
     Args:
-        config: of the run.
-        source: its file, for messages.
-        recorded: what was recorded of the run. The working directory is its folder.
+        config: the run's configuration.
+        source: the configuration's file, for messages.
+        recorded: the recorded inputs of the run. The working directory must be ``recorded.folder``.
         overrides: ``section.key=value``.
-        here: the folder in which somebody gave the overrides: their relative paths start there.
+        here: the folder that relative paths in the overrides start at.
 
     Returns:
-        Also the overrides that say something else.
+        The configuration with the places of its files, and the remaining overrides.
 
     Raises:
-        InputError: a file that was there is not there any more.
+        InputError: a recorded file no longer exists.
     """
     located, left = Located(config, source, recorded.moved), list(overrides)
     told: set[str] = set()
@@ -149,7 +149,7 @@ def take(
 ) -> dict[str, Input]:
     """Every input of a run, by the key that names it.
 
-    Weights and data files are read whole: a second for one to two gigabytes.
+    This reads weights and data files completely, at one to two gigabytes per second.
 
     Args:
         curriculum: of ``located.tasks``; None: only the model is taken.
@@ -176,7 +176,7 @@ def take(
 
 
 def problems_digest(problems: Sequence[Problem]) -> str:
-    """SHA-256 of what is asked, in order: ids, questions, and references as far as values say."""
+    """SHA-256 of problems, in order: their ids, questions, and the values in their references."""
     digest = hashlib.sha256()
     for problem in problems:
         parts = (problem.id, problem.question, _described(problem.reference))
@@ -219,7 +219,7 @@ def _of_problems(
 
 
 def _task_tables(config: RunConfig) -> Iterator[tuple[str, TaskConfig]]:
-    """Every table of the configuration that names a task, with its key."""
+    """Every table of the configuration that names a task, after the table's key."""
     if config.task is not None:
         yield "task", config.task
     for number, stage in enumerate(config.stages):
@@ -230,7 +230,8 @@ def _task_tables(config: RunConfig) -> Iterator[tuple[str, TaskConfig]]:
 
 
 def _class_of(key: str, value: str) -> str:
-    """Of the key of a task's class the class, which does not move."""
+    """The class in the value of a task's ``name``, which must stay the same if the file moves; ""
+    for other keys."""
     return value.rpartition(":")[2] if key.endswith("name") else ""
 
 
@@ -240,7 +241,8 @@ def _file(key: str, value: str) -> Path:
 
 
 def _absolute(key: str, value: str, here: Path) -> str:
-    """A value that names a file as one does from any folder; another, as a hub's id, as it is."""
+    """Convert the path of an existing file to an absolute path. Other values, such as an id on the
+    hub, stay as they are."""
     file = _file(key, value)
     path = os.path.join(here, file)
     if not os.path.exists(path):
@@ -250,7 +252,7 @@ def _absolute(key: str, value: str, here: Path) -> str:
 
 
 def _described(value: Any, depth: int = 0) -> str:
-    """A text that equal values share, from one process to another."""
+    """Describe a value by a text that is the same for equal values in every process."""
     if depth > _DEEPEST:
         return "..."
     if isinstance(value, Mapping):
@@ -271,4 +273,4 @@ def _described(value: Any, depth: int = 0) -> str:
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 _DEEPEST = 50
-"""Values within one another of a reference that are looked at."""
+"""Levels of nested values of a reference that the digest covers."""

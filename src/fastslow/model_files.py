@@ -1,8 +1,8 @@
-"""Looks at every file of a model folder before a library reads one.
+"""Checks every file of a model folder before a library reads it.
 
-Only safetensors, JSON and text are read; a pickle is not, wherever something names one. What the
-files say of each other (shards, counts) has to agree, so that nothing is left random and no loop
-runs for as long as a number in a file says.
+Models consist of safetensors, JSON and text files. Pickles are never read. Shards and counts must
+agree with the tensors, so that no weight keeps its random initial value, and no count in a file
+makes a loop run without end.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _READ = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors", "*.py")
 
 _LAYERS = {"num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_decoder_layers"}
 _EXPERTS = {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"}
-"""Counts by which a model is built in a loop."""
+"""Counts of modules that a model creates in a loop."""
 
 _MAX_HEADER = 100_000_000
 """Bytes of a safetensors header, as the format allows."""
@@ -40,15 +40,15 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def check_folder(name: str, folder: Path) -> None:
-    """See that a folder holds a whole model and nothing that is not to be read.
+    """Check that a folder contains a complete model and no file that must not be read.
 
     Args:
         name: the model's name as the user wrote it.
-        folder: what ``save_pretrained`` of a model and of its tokenizer write.
+        folder: the output of ``save_pretrained`` of a model and of its tokenizer.
 
     Raises:
-        InputError: the folder lacks a file, or one is damaged, no plain file, outside of the
-            folder, or at odds with the others.
+        InputError: a file is missing, damaged, not a regular file, outside the folder, or
+            inconsistent with the other files.
     """
     lacking = []
     if not (folder / "config.json").is_file():
@@ -81,10 +81,11 @@ def check_folder(name: str, folder: Path) -> None:
 
 
 def check_adapter(name: str, folder: Path) -> None:
-    """The same for the adapter that a run trained.
+    """Check the folder of an adapter that a run trained.
 
     Raises:
-        InputError: it is no LoRA adapter in safetensors, or its rank is not that of its tensors.
+        InputError: it contains no LoRA adapter in safetensors, or the rank does not fit
+            its tensors.
     """
     try:
         _check_plain_files(folder)
@@ -109,13 +110,13 @@ def check_adapter(name: str, folder: Path) -> None:
 
 
 class _DamageError(Exception):
-    """What is wrong with a file, in words that begin with its path."""
+    """A file is damaged. The message begins with its path and says how."""
 
 
 def _check_plain_files(folder: Path) -> None:
-    """See that whatever a library may open is a file in the folder, or a link within it.
+    """Check that every file that a library may open is a file in the folder, or a link within it.
 
-    A folder of the hub's cache (``snapshots/COMMIT``) holds links to ``blobs`` beside it.
+    A folder of the hub's cache (``snapshots/COMMIT``) may also link to the cache's ``blobs``.
     """
     real = folder.resolve()
     roots = [real]
@@ -136,7 +137,7 @@ def _check_plain_files(folder: Path) -> None:
 
 
 def _weights(folder: Path) -> Shapes:
-    """The shapes of all tensors, whether in one file or in shards."""
+    """The shapes of all tensors, in one file or in shards."""
     if not (folder / INDEX).exists():
         return _tensors(folder / WEIGHTS)
     path = folder / INDEX
@@ -167,7 +168,7 @@ def _weights(folder: Path) -> Shapes:
 
 
 def _tensors(path: Path) -> Shapes:
-    """The shapes that a safetensors file states. The library checks the rest as it reads."""
+    """The shapes in the header of a safetensors file. The library checks the rest when it reads."""
     try:
         with path.open("rb") as file:
             size = path.stat().st_size
@@ -188,7 +189,7 @@ def _tensors(path: Path) -> Shapes:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object."""
+    """Read a JSON file that contains an object."""
     try:
         if path.stat().st_size > _MAX_JSON:
             raise ValueError(f"it is larger than {_MAX_JSON} bytes")
@@ -213,7 +214,7 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_counts(path: Path, config: Mapping[str, Any], shapes: Shapes) -> None:
-    """See that no count by which the model is built exceeds what its tensors have."""
+    """Check that no count of modules exceeds what the tensors allow."""
     largest = max((size for shape in shapes.values() for size in shape), default=0)
     for key, value in _entries(config):
         limit = len(shapes) if key in _LAYERS else max(len(shapes), largest)
@@ -225,7 +226,8 @@ def _check_counts(path: Path, config: Mapping[str, Any], shapes: Shapes) -> None
 
 
 def _entries(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The counts of a configuration and of those within it, as of a model of text and images."""
+    """The counts of a configuration and of its nested configurations, which models of text and
+    images have."""
     for key, value in config.items():
         if isinstance(value, dict):
             yield from _entries(value)

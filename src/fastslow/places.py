@@ -1,4 +1,4 @@
-"""Paths as people write them, and the folder that they are relative to."""
+"""Paths as users write them, and the folder that relative paths start at."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class _Mark:
 
 
 def expanded(text: str | Path) -> Path:
-    """The path that ``text`` writes, with ``~`` and ``~user`` replaced by the home folder.
+    """Convert ``text`` to a path, with ``~`` and ``~user`` replaced by the home folder.
 
     Raises:
-        ValueError: the user has no home folder, or the text holds a NUL, which no path does.
+        ValueError: the user has no home folder, or the text contains a NUL character.
     """
     if "\0" in str(text):
         raise ValueError(f"a path holds no NUL character; found {str(text)!r}")
@@ -49,12 +49,12 @@ Place = Annotated[Path, AfterValidator(expanded), _Mark()]
 """An option that names a file or a folder. Relative paths start at the working directory."""
 
 PlaceOrName = Annotated[str, AfterValidator(_expanded_text), _Mark()]
-"""An option that names a file, a folder, or something that is neither, as an id on the hub is."""
+"""An option that names a file, a folder, or something else, such as an id on the hub."""
 
 
 def is_place(annotation: Any, metadata: Any = ()) -> bool:
-    """Whether the values of a field are paths: a ``Place``, a ``PlaceOrName``, a ``Path``, or
-    either of them or None."""
+    """Whether the values of a field are paths: the field is a ``Place``, a ``PlaceOrName`` or a
+    ``Path``, or one of them or None."""
     if annotation is Path or any(isinstance(item, _Mark) for item in metadata):
         return True
     further = getattr(annotation, "__metadata__", ())
@@ -74,7 +74,7 @@ def working_folder() -> Path:
 
 @contextlib.contextmanager
 def working_in(folder: Path) -> Iterator[None]:
-    """Make ``folder`` the process's working directory for a while, if it is there."""
+    """Make ``folder`` the process's working directory inside the ``with`` block, if it exists."""
     with contextlib.ExitStack() as stack:
         if os.path.isdir(folder):
             stack.enter_context(contextlib.chdir(folder))

@@ -3,14 +3,16 @@
 Secrets come to a run by environment variables and in no other way: a configuration only names one
 (see ``config.ReflectionConfig``). What libraries and servers say may still quote them, so their
 words pass through here first. A secret is known by the name of the variable that holds it, by its
-place in an address, or by a form that only keys have.
+place in an address or in a header of HTTP, or by a form that only keys have.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
+import string
 from collections.abc import Callable
 from urllib.parse import quote, unquote
 
@@ -55,18 +57,87 @@ _KEYS = re.compile(
     | \bAIza[\w-]{30,}
     | \bxox[a-z]-[\w-]{10,} | \bxapp-[\w-]{10,}
     | \bSG\.[\w-]{16,}\.[\w-]{16,}
-    | \beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*
-    | (?<=[Aa]uthorization:[ ][Bb]asic[ ])[\w+/=]{4,}
+    | \beyJ[\w-]{12,}(?:\.[\w-]+)*                                # JSON in base64: JWT
     | (?<=hooks\.slack\.com/services/)[\w/-]{8,}
     """,
     re.VERBOSE,
 )
 """Keys by their form, wherever they stand."""
 
-_HEADER = re.compile(
-    r"\b(basic|bearer)(\s+)(?=[\w+/.~=-]{0,200}[\d=])[\w+/.~-]{8,}=*", re.IGNORECASE
+_QUOTE = r"""\\*['"]"""
+_ITEM = r"""(?:[^\s,'"\\]|(?<==)\\*"[^"\r\n]*")+"""
+
+_FIELD = re.compile(
+    rf"""(?P<name> authorization | cookie | key | token | secret | signature | password )
+        (?: (?P<closing>{_QUOTE})[ \t]*[:=,] | [ \t]*(?P<sign>[:=]) ) [ \t]*""",
+    re.VERBOSE | re.IGNORECASE,
 )
-_USER_INFO = re.compile(r"(?<=://)[^/?#\s'\"<>]*@")
+"""The last word of a header's or a parameter's name, and the sign behind it."""
+
+_LONGEST_NAME = 50
+"""Characters before that last word in which its name may begin."""
+
+_NAME_CHARACTERS = string.ascii_letters + string.digits + "_-\\"
+
+_NAME = re.compile(
+    r"""(?:
+      (?P<authorization> (?: (?<![a-z]) | (?<=\\[nrt]) )authorization )
+    | (?P<cookie> (?: (?<![a-z]) | (?<=\\[nrt]) )(?:set-)?cookie )
+    | (?P<hyphen> (?:api|access|secret|subscription|signing|account)-key
+        | (?:auth|access|private|security|session|refresh|csrf|xsrf|id)-token
+        | (?:client|app|shared)-secret
+        | \bx-[a-z0-9-]{0,40}(?:key|token|secret|signature|password|authorization) )
+    | (?P<joined> (?:api|access|secret|subscription|signing|account)_?key
+        | (?:auth|access|private|security|session|refresh|csrf|xsrf|id)_?token
+        | (?:client|app|shared)_?secret )
+    )\Z""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+_SCHEME = r"""(?:basic|bearer|token|digest|negotiate|ntlm|hawk|oauth|dpop|jwt|mac|key|api-?key
+    |aws4-hmac-sha256|sharedkey|sharedaccesssignature)[ \t]+"""
+_ITEMS = rf"{_ITEM}(?:,(?:[ \t]*(?=[\w-]{{1,40}}=))?{_ITEM})*"
+_HAS_DIGIT = r"""(?=[^\s'"]{0,200}\d)(?=[^\s'"]{8})"""
+_PAIR = r"""[^\s;'"=]{1,100}+=[^\s;'"]*(?:"[^"\r\n]*")?"""
+
+
+def _value(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.VERBOSE | re.IGNORECASE)
+
+
+_QUOTED = _value(
+    rf"(?P<shown>b?(?P<quote>{_QUOTE})(?:[a-z][\w-]{{0,40}}[ ]+)?)(?:(?!(?P=quote))[^\r\n])+"
+)
+_UNQUOTED = {
+    "authorization": _value(
+        rf"""(?P<shown> {_SCHEME} | (?:[a-z][\w-]{{0,40}}[ \t]+)?{_HAS_DIGIT} | (?=[^\s'"]{{16}}) )
+        {_ITEMS}"""
+    ),
+    "cookie": _value(rf"(?P<shown>){_PAIR}(?:;[ \t]*(?:{_PAIR}|[^\s;'\"=]+))*"),
+    "hyphen": _value(rf"(?P<shown>){_ITEMS}"),
+    "joined=": _value(rf"(?P<shown>)(?=[^\s'\"]{{8}}){_ITEMS}"),
+    "joined:": _value(rf"(?P<shown>){_HAS_DIGIT}{_ITEMS}"),
+}
+"""Values without quotes, by the kind of the name before them. A value that may be a word of prose
+is shown."""
+
+_BEARER = re.compile(
+    r"\b(?P<shown>bearer\s+)(?=[\w+/.~-]{0,200}(?:[\d=]|(?-i:[a-z][A-Z][\w+/.~-]{0,200}[a-z][A-Z])))"
+    r"[\w+/.~-]{8,}=*",
+    re.IGNORECASE,
+)
+_BASIC = re.compile(r"\b(?P<shown>basic\s+)(?P<value>[A-Za-z0-9+/_-]{4,}={0,2})", re.IGNORECASE)
+_QUERY = re.compile(
+    r"(?P<shown>(?:[?&#]|&amp;|\\u0026)(?P<name>[\w.-]{1,64})=)(?P<value>[^&#\s'\"<>\\]+)"
+)
+_SIGNATURES = frozenset({"SIG", "SIGNATURE", "HMAC"})
+"""Words of a parameter's name whose value lets anybody use an address."""
+
+_USER_INFO = re.compile(
+    r"""(?<=://)[^/?#\s'"<>@]*:[^/?#\s'"<>]*@ | (?<=http://)[^/?#\s'"<>]+@
+    | (?<=https://)[^/?#\s'"<>]+@""",
+    re.VERBOSE | re.IGNORECASE,
+)
 _URL = re.compile(r"(https?://[^\s?'\"]*)(\?[^\s'\"]*)?")
 _PASSWORD = re.compile(r"\w://[^/?#\s:@]*:([^/?#\s]*)@")
 
@@ -121,16 +192,68 @@ def redacting(*names: str) -> Callable[[str], str]:
 
 
 def by_form(text: str) -> str:
-    """``text`` without passwords in addresses, and without what has the form of a key."""
+    """``text`` without secrets in addresses and headers, and without what has the form of a key."""
     text = _KEYS.sub("***", text)
-    text = _HEADER.sub(r"\1\2***", text)
-    return _USER_INFO.sub(lambda user: "***@" if ":" in user[0] else user[0], text)
+    text = _without_headers(text)
+    text = _BEARER.sub(r"\g<shown>***", text)
+    text = _BASIC.sub(lambda basic: _hidden(basic, _is_basic(basic["value"])), text)
+    text = _QUERY.sub(lambda query: _hidden(query, _is_secret_parameter(query["name"])), text)
+    return _USER_INFO.sub("***@", text)
 
 
 def redact_addresses(text: str) -> str:
     """``text`` without what URLs in it may carry: user names, passwords and query strings."""
     text = _USER_INFO.sub("***@", text)
     return _URL.sub(lambda url: f"{url[1]}?***" if url[2] else url[1], text)
+
+
+def _hidden(found: re.Match[str], is_secret: bool) -> str:
+    return f"{found['shown']}***" if is_secret else found[0]
+
+
+def _without_headers(text: str) -> str:
+    """``text`` without the values of headers of HTTP that carry secrets, as a server, a library or
+    a dictionary spells them."""
+    parts, end = [], 0
+    for field in _FIELD.finditer(text):
+        start = field.start()
+        if start < end or not (found := _field_value(text, field)):
+            continue
+        parts += [text[end : found.end("shown")], "***"]
+        end = found.end()
+    return "".join([*parts, text[end:]])
+
+
+def _field_value(text: str, field: re.Match[str]) -> re.Match[str] | None:
+    """The value behind a field's name, or None where the field holds no secret."""
+    before = text[max(0, field.start() - _LONGEST_NAME) : field.end("name")]
+    name = _NAME.search(before[len(before.rstrip(_NAME_CHARACTERS)) :])
+    if name is None:
+        return None
+    if quoted := _QUOTED.match(text, field.end()):
+        return quoted
+    kind = name.lastgroup or ""
+    sign = field["sign"] or ""
+    if field["closing"] and kind != "authorization":
+        return None
+    return _UNQUOTED[kind + sign if kind == "joined" else kind].match(text, field.end())
+
+
+def _is_basic(value: str) -> bool:
+    """Whether a value is "user:password" in base64, and no word of prose."""
+    padded = value.rstrip("=") + "=" * (-len(value.rstrip("=")) % 4)
+    try:
+        user, colon, _ = (
+            base64.b64decode(padded, altchars=b"-_", validate=True).decode().partition(":")
+        )
+    except ValueError:
+        return False
+    return bool(colon) and user.isprintable()
+
+
+def _is_secret_parameter(name: str) -> bool:
+    words = re.split(r"[^A-Z0-9]+", name.upper())
+    return is_secret_name(name) or not _SIGNATURES.isdisjoint(words)
 
 
 def _is_ordinary(value: str) -> bool:

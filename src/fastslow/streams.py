@@ -1,7 +1,7 @@
-"""Standard output and standard error that nobody may be reading.
+"""Standard output and standard error that survive a lost reader.
 
-A pipe whose reader has gone, a full disk behind a redirection, a terminal that was closed: none of
-them is a reason to end a training. What cannot be shown is dropped.
+A closed pipe, a full disk behind a redirection or a closed terminal must not end a training run.
+Output that cannot be written is dropped.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from fastslow.errors import RunError
 
 
 class _Tolerant:
-    """A text stream that swallows the errors of the one behind it, and is silent from the first
-    on.
+    """A text stream that ignores the errors of the stream behind it. After the first error it
+    writes nothing more.
 
     Attributes:
-        error: what went wrong; None while nothing did.
+        error: the first error; None if there was none.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
-        """None, which Python has for a stream that the process was started without, is silent."""
+        """``stream`` is None if the process was started without it. Then nothing is written."""
         self._stream = cast(TextIO, stream)
         self.error: OSError | ValueError | None = None
         if stream is None:
@@ -57,15 +57,15 @@ class _Tolerant:
         try:
             work()
         except UnicodeEncodeError:
-            raise  # of what is written, not of where to: see ``tolerant``
+            raise  # the text is at fault, not the stream: see ``tolerant``
         except (OSError, ValueError) as error:  # ValueError: the stream is closed
             self.error = error
             _discard(self._stream)
 
 
 def tolerant(stream: TextIO | None) -> TextIO:
-    """``stream``, but writing to it never fails: a character that it cannot encode becomes a
-    question mark, and all is dropped once it is closed, full or broken."""
+    """Wrap ``stream`` so that writing never fails. A character that it cannot encode becomes a
+    question mark. After the stream is closed, full or broken, output is dropped."""
     if isinstance(stream, _Tolerant):
         return cast(TextIO, stream)
     with suppress(AttributeError, OSError, ValueError):
@@ -88,9 +88,9 @@ def tolerant_output() -> Iterator[None]:
 
 
 def require_output() -> None:
-    """For a command whose result is its output: see that it was written.
+    """Check that standard output was written, for a command whose result is its output.
 
-    A pipe that was closed counts as read: its reader wanted no more.
+    A closed pipe is no error: its reader has read enough.
 
     Raises:
         RunError: standard output could not be written, on a full disk for instance.
@@ -102,23 +102,23 @@ def require_output() -> None:
 
 
 def _open_closed() -> None:
-    """Open /dev/null in place of standard streams that the process was started without. Otherwise
-    the next file that is opened, a run's metrics perhaps, takes the descriptor, and receives what
-    libraries write there."""
+    """Open /dev/null for each standard stream that the process was started without. Otherwise the
+    next file that is opened, such as a run's metrics, gets the stream's descriptor, and libraries
+    write their output into it."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # uses the lowest free descriptor: this one
     if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - as long as the process
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - stays open until the process ends
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
 
 def _discard(stream: TextIO) -> None:
-    """Send what the stream still holds to /dev/null: the interpreter flushes it when it ends, and
-    would end with exit code 120 where that fails. Only the process's own streams are bent so."""
+    """Redirect a standard stream to /dev/null. The interpreter flushes the stream at exit, and
+    exits with code 120 if that fails. Streams other than stdout and stderr stay as they are."""
     with suppress(OSError, ValueError, AttributeError):
         descriptor = stream.fileno()
         if descriptor in (1, 2):

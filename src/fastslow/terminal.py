@@ -1,10 +1,10 @@
-"""The one exit for all that the command prints.
+"""Cleans everything that the command prints.
 
-No message is trusted: an error quotes the column names of somebody's data, a traceback the key that
-a library was given. Whatever is written to standard output or standard error passes through
-``fit_to_show``, which replaces secrets and spells out every character that steers a terminal or
-hides. Colours and the display that is redrawn in place are rich's: what it is given to print passes
-through the same function before it adds escape sequences of its own.
+Messages are untrusted: an error may quote column names of a data set, and a traceback may quote an
+API key. All text written to standard output or standard error passes through ``fit_to_show``. It
+replaces secrets, and it spells out control characters and invisible characters. rich draws colours
+and the live display. Text for rich passes through the same function before rich adds its own escape
+sequences.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from fastslow.text import spell_hidden
 
 
 def fit_to_show(text: str) -> str:
-    """``text`` without secrets, and with every character that steers or hides spelled out, as in
-    ``⟨U+001B⟩``. Line ends and tabs stay."""
+    """Replace secrets in ``text``, and spell out control characters and invisible characters, for
+    example as ``⟨U+001B⟩``. Line ends and tabs stay."""
     return _cleaner()(text)
 
 
 def name(text: object) -> str:
-    """A name that others chose (of a column, a key, a file) on one line: in quotes and with escapes
-    where it is not plain, so that it cannot pass for a line of ours."""
+    """Format an untrusted name (of a column, a key, a file) on one line. A name with characters
+    that cannot be printed is quoted and escaped, so that it cannot imitate a line of our output."""
     plain = str(text)
     return plain if plain.isprintable() else ascii(plain)
 
 
 def message(text: str) -> str:
-    """A message of the command: further lines are indented, so that none passes for a message of
-    its own."""
+    """Format a message of the command. Further lines are indented, so that none of them looks like
+    a separate message."""
     return "fastslow: " + "\n  ".join(text.splitlines())
 
 
 class Guarded:
-    """A text stream that shows only what is fit to be shown.
+    """A text stream that passes all text through ``fit_to_show``.
 
-    It says that it is no terminal, so that libraries write plain text to it. ``raw`` is what stands
-    behind it: for rich, whose own sequences are meant.
+    ``isatty`` returns False, so that libraries write plain text. ``raw`` is the stream behind it.
+    rich writes there, since its escape sequences are intended.
     """
 
     def __init__(self, raw: TextIO) -> None:
         self.raw = raw
 
     def write(self, text: str) -> int:
-        # A progress bar goes back to the start of its line and writes it anew.
+        # A progress bar returns to the start of its line and overwrites it.
         start = "\r" if text.startswith("\r") and self.raw.isatty() else ""
         self.raw.write(start + fit_to_show(text[len(start) :]))
         return len(text)
@@ -64,24 +64,25 @@ class Guarded:
 
 
 def raw(stream: Any) -> TextIO:
-    """What stands behind a stream, if it is guarded."""
+    """The stream behind a ``Guarded`` one; any other stream itself."""
     found: TextIO = stream.raw if isinstance(stream, Guarded) else stream
     return found
 
 
 def guard() -> None:
-    """Have everything that this process prints pass through ``fit_to_show``: print, logging,
-    warnings, tracebacks of any thread, and messages of other libraries."""
+    """Pass everything that this process prints through ``fit_to_show``: print, logging, warnings,
+    tracebacks of any thread, and messages of libraries."""
     for stream in ("stdout", "stderr"):
         found = getattr(sys, stream)
         if found is not None and not isinstance(found, Guarded):
             guarded = Guarded(found)
             setattr(sys, stream, guarded)
-            setattr(sys, f"__{stream}__", guarded)  # what a process falls back on when it ends
+            setattr(sys, f"__{stream}__", guarded)  # Python uses these streams at exit
 
 
 def console(file: TextIO | None = None, **options: Any) -> Any:
-    """A console of rich whose texts are fit to be shown; by default on standard output."""
+    """A rich console that passes its texts through ``fit_to_show``; by default on standard
+    output."""
     from rich.console import Console
     from rich.segment import Segment
     from rich.style import Style

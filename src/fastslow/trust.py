@@ -1,14 +1,15 @@
-"""Whether a run may execute the code, and speak to the servers, that its configuration names.
+"""Decides whether a run may execute the code and contact the servers that its configuration names.
 
-A run's folder holds a configuration, and a folder can be handed on: resuming or evaluating it would
-execute whatever its maker wrote there. Your own configuration is trusted, so ``train`` writes down
-what it names, outside the run's folder, in ``state_folder``: one file for each piece of code or
-server, called by a digest of it. A run that names anything else asks for ``--trust``.
+A run's folder contains a configuration. If somebody gives you the folder, resuming or evaluating
+it would execute the code that the configuration names. Your own configurations are trusted:
+``train`` records what they name in ``state_folder``, outside the run's folder. Each piece of code
+and each server has one file there, named by a digest. A run that names anything else requires
+``--trust``.
 
-What is written down is the thing itself (the path of a task's file with the task's options, the
-model that brings code, the reflection model with its address and the variable of its key), not the
-run: a run of yours can be moved and copied, and a folder of somebody else's that copies your run's
-name gains nothing.
+A record describes the code or the server, not the run: the path of a task's file with the task's
+options, the model that comes with code, or the reflection model with its address and the variable
+of its key. So you can move and copy your runs, and a folder that copies the name of your run is
+still not trusted.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def state_folder() -> Path:
 
 
 def named(config: RunConfig) -> dict[str, Any]:
-    """What a run of ``config`` would execute or speak to, in words, with what it is known by."""
+    """The code that a run of ``config`` would execute and the servers that it would contact: the
+    record of each, by its description."""
     found: dict[str, Any] = {}
     for task in config.tasks.values():
         if (code := _code(task)) is not None:
@@ -61,18 +63,18 @@ def named(config: RunConfig) -> dict[str, Any]:
 
 
 def require_trust(run: Path, trust: bool) -> bool:
-    """See that the run in the folder ``run`` names nothing that a configuration of this user, on
-    this machine, has not named before, or that the user trusts it.
+    """Check that the user trusts the run in the folder ``run``, or that the user's configurations
+    on this machine have already named all code and servers that it names.
 
     Returns:
-        Whether it names nothing new: a run of the user's own.
+        True if the run names nothing new, as the user's own runs do.
 
     Raises:
-        InputError: it is no run; or it names something new, and ``trust`` is False. Nothing of it
-            was executed, and nothing was written.
+        InputError: the folder contains no run, or the run names something new and ``trust`` is
+            False. The check executes no code of the run and writes nothing.
     """
     config = inside.load_config(run)
-    with working_in(Path(read_inputs(run).folder)):  # where its relative paths start
+    with working_in(Path(read_inputs(run).folder)):  # relative paths start there
         new = [words for words, what in named(config).items() if not _is_known(what)]
     if new and not trust:
         listed = "\n".join(f"- {words}" for words in new)
@@ -85,8 +87,8 @@ def require_trust(run: Path, trust: bool) -> bool:
 
 
 def remember(config: RunConfig) -> None:
-    """Write down what a configuration of the user's own names. Where that cannot be written, its
-    runs ask for ``--trust``."""
+    """Record the code and the servers that the user's own configuration names. If a record cannot
+    be written, the configuration's runs require ``--trust``."""
     for what in named(config).values():
         path = _record(what)
         try:
@@ -100,7 +102,7 @@ def remember(config: RunConfig) -> None:
 
 
 def _code(task: TaskConfig) -> str | None:
-    """The code that a task names, in words; None for a built-in task."""
+    """A description of the code that a task names; None for a built-in task."""
     if task.name == _RUNS_PACKAGES:
         return f"the package of the environment {task.options.get('environment')}"
     where, separator, class_name = task.name.rpartition(":")
@@ -110,7 +112,7 @@ def _code(task: TaskConfig) -> str | None:
 
 
 def _origin(where: str) -> str:
-    """The file of a module, or of the package around it, found without executing any of it."""
+    """Find the file of a module, or of the package around it, without executing code."""
     if where.endswith(".py"):
         return str(Path(where).resolve())
     try:

@@ -262,3 +262,30 @@ def test_any_text_is_graded(dataset: str) -> None:
         assert task.grade(problem, text).score == 0.0
 
     grade()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "params"),
+    [
+        ("chain_sum", {"max_terms": 10**9}),
+        ("chain_sum", {"min_digits": -(10**9)}),
+        ("string_insertion", {"max_string_length": 10**7}),
+        ("maze", {"max_dist": float("inf")}),
+        ("syllogism", {"invalid_ratio": float("nan")}),
+        ("count_bits", {"max_n": 10**13}),
+        ("path_star", {"node_range": 10**9}),
+        ("letter_counting", {"min_words": [1] * 10**6 + [2]}),
+        ("chain_sum", {"max_terms": {"a": {"b": [10**9]}}}),
+    ],
+)
+def test_parameters_beyond_all_bounds_are_refused_at_once(
+    dataset: str, params: dict[str, Any]
+) -> None:
+    with pytest.raises(
+        InputError, match=rf"task\.params\.{next(iter(params))}: .*allowed: numbers"
+    ):
+        gym(dataset, params)
+
+
+def test_a_parameter_whose_default_is_large_may_be_as_large() -> None:
+    assert gym("count_bits", {"max_n": 2**31 - 1}).problems("train")

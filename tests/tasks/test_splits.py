@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fastslow.errors import InputError
 from fastslow.tasks.splits import Splits
-from fastslow.types import SPLITS, Problem, normalise_question
+from fastslow.types import SPLITS, Problem, Split, normalise_question
 
 
 def one_source(problems: list[Problem], **sizes: int | None) -> Splits:
@@ -19,7 +19,11 @@ def one_source(problems: list[Problem], **sizes: int | None) -> Splits:
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.sampled_from(["a", "A ", "b", " b", "c", "d"]))))
 def test_splits_share_neither_id_nor_question(pairs: list[tuple[int, str]]) -> None:
-    problems = [Problem(str(number), f"{text} {number % 3}") for number, text in pairs]
+    texts: dict[int, str] = {}
+    problems = [
+        Problem(str(number), f"{texts.setdefault(number, text)} {number % 3}")
+        for number, text in pairs
+    ]
     splits = one_source(problems, train=None, validation=3, test=2)
     dealt = []
     for split in SPLITS:
@@ -29,6 +33,24 @@ def test_splits_share_neither_id_nor_question(pairs: list[tuple[int, str]]) -> N
             continue
     assert len({p.id for p in dealt}) == len(dealt)
     assert len({normalise_question(p.question) for p in dealt}) == len(dealt)
+
+
+@pytest.mark.parametrize("asked", ["validation", "test", "train"])
+def test_one_id_of_two_questions_is_refused_in_every_split_that_is_dealt(asked: Split) -> None:
+    problems = [Problem("a", "one"), Problem("b", "two"), Problem("a", "three"), Problem("c", "-")]
+    splits = one_source(problems, train=None, validation=1, test=2)
+    if asked == "validation":
+        assert [p.id for p in splits[asked]] == ["a"]
+        return
+    message = "task sums: two problems have the id 'a': validation, problem 1, .*; and test, probl"
+    with pytest.raises(InputError, match=message):
+        splits[asked]
+
+
+def test_a_problem_that_comes_again_is_left_out() -> None:
+    problems = [Problem("a", "one"), Problem("a", "ONE "), Problem("b", "one"), Problem("c", "-")]
+    splits = one_source(problems, train=None, validation=1, test=0)
+    assert [p.id for p in splits["train"]] == ["c"]
 
 
 def test_validation_and_test_come_first_whatever_is_asked_first() -> None:

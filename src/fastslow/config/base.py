@@ -16,6 +16,13 @@ Size = Annotated[int, Field(ge=1, le=10**6)]
 SizeOrNone = Annotated[int, Field(ge=0, le=10**6)]
 """Counts of things that are made or held all at once, such as the problems of a batch."""
 
+Coefficient = Annotated[float, Field(gt=0, le=10**6)]
+CoefficientOrNone = Annotated[float, Field(ge=0, le=10**6)]
+"""Factors and weights."""
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+"""Accuracies, rewards, and differences between two of them."""
+
 Nats = Annotated[float, Field(gt=0, allow_inf_nan=True)]
 """A number of nats; inf: never reached. (nan is not greater than 0.)"""
 

@@ -10,7 +10,16 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from fastslow.config.base import Nats, NonNegative, Positive, Section, Size, SizeOrNone
+from fastslow.config.base import (
+    Coefficient,
+    CoefficientOrNone,
+    Nats,
+    NonNegative,
+    Positive,
+    Section,
+    Size,
+    SizeOrNone,
+)
 from fastslow.config.explain import unknown_key
 from fastslow.terminal import name as name_shown
 
@@ -37,7 +46,7 @@ class ReflectionConfig(Section):
     api_key_env: str | None = None
     """Name of the environment variable with the key, in capitals. The key itself never enters a
     config. A name other than those of ``PROVIDER_KEYS`` has to be given by ``--set``."""
-    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["default"] = 1.0
+    temperature: Annotated[float, Field(ge=0, le=1000)] | Literal["default"] = 1.0
     """"default": not sent, for models that take no other. If a server refuses it, it is left out
     from then on."""
     max_tokens: Size = 2048
@@ -165,9 +174,11 @@ class LoraConfig(Section):
 
     rank: Annotated[int, Field(ge=1, le=65_536)] = 16
     """Rank of each adapter."""
-    alpha: Annotated[float, Field(gt=0)] = 32.0
+    alpha: Coefficient = 32.0
     """Scale of the adapters: their product is multiplied by alpha / rank."""
-    targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    targets: Annotated[tuple[str, ...], Field(max_length=10_000)] | Literal["all-linear"] = (
+        "all-linear"
+    )
     """Names of the linear layers that get an adapter. "all-linear": all but the output layer."""
 
 
@@ -193,7 +204,7 @@ class SlowConfig(LearnerSection):
     well; rollouts keep the verifier's score. ``truncated/fraction`` is their share of a batch.
     sft, distill and opd learn from no advantage of ours and pass over
     "mask"."""
-    lr: Annotated[float, Field(gt=0)] = 1e-6
+    lr: Coefficient = 1e-6
     """Learning rate of AdamW after the warm-up. The default is the paper's."""
     warmup: NonNegative = 10
     """Steps over which the learning rate rises linearly from 0."""
@@ -202,15 +213,15 @@ class SlowConfig(LearnerSection):
         0.999,
     )
     """Decay rates of AdamW's running means of the gradient and of its square."""
-    eps: Annotated[float, Field(gt=0)] = 1e-8
+    eps: Coefficient = 1e-8
     """Number that AdamW adds to the denominator of an update."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: CoefficientOrNone = 0.0
     """Decoupled weight decay of AdamW. 0: none."""
     max_grad_norm: Annotated[float, Field(gt=0, allow_inf_nan=True)] = 1.0
     """Norm that gradients are clipped to; inf: no clipping."""
-    kl: Annotated[float, Field(ge=0)] = 0.001
+    kl: CoefficientOrNone = 0.001
     """Coefficient of the KL term to the base policy. 0: neither computed nor logged."""
-    kl_cap: Annotated[float, Field(gt=0)] = 4.0
+    kl_cap: Coefficient = 4.0
     """Upper bound of the importance ratio that weighs the KL term."""
     tokens_per_pass: Positive = 4096
     """Tokens of one forward and backward pass: memory does not grow with the batch."""

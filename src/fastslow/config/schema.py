@@ -11,7 +11,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fastslow.config.base import NonNegative, Positive, Section, Seed, Size, SizeOrNone
+from fastslow.config.base import (
+    Coefficient,
+    NonNegative,
+    Positive,
+    Section,
+    Seed,
+    Size,
+    SizeOrNone,
+)
 from fastslow.config.learners import FastConfig, SlowConfig
 from fastslow.places import Place, PlaceOrName
 
@@ -67,7 +75,7 @@ class ShareConfig(Section):
 
     task: TaskConfig
     """A task of the mix, as a table with a name."""
-    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    weight: Coefficient = 1.0
     """In proportion to the other weights of the stage: 2 and 1 are two thirds and one third."""
 
 
@@ -119,11 +127,11 @@ class PolicyConfig(Section):
     """Tokens of one completion, at most."""
     stop: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(max_length=100)] = ()
     """Texts that end a completion, as the model's own end of turn does. They are kept in it."""
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    temperature: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """Temperature at which rollouts are sampled. 1: the model's own distribution."""
     rows: Size = 128
     """Completions decoded side by side, at most."""
-    kv_memory: Annotated[float, Field(gt=0)] = 4.0
+    kv_memory: Annotated[float, Field(gt=0, le=10**6)] = 4.0
     """GiB of keys and values that sampling may hold: fewer completions are decoded side by side
     where they would need more. Half of it at most keeps contexts from call to call."""
 
@@ -140,7 +148,9 @@ class EvalConfig(Section):
     """Problems evaluated (the first of the split); 0: no evaluation."""
     samples: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Completions per problem: accuracy is their mean (mean@k)."""
-    contexts: tuple[Literal["seed", "best", "population", "own"], ...] = ("seed", "best")
+    contexts: Annotated[
+        tuple[Literal["seed", "best", "population", "own"], ...], Field(max_length=100)
+    ] = ("seed", "best")
     """Those to evaluate under. "best" and "population" are those in force; "own" is the best one
     that the last fast phase on the evaluated task left, which differs once a run of several stages
     has moved on."""

@@ -1,16 +1,16 @@
-"""Contexts that give answers away: which problems of a phase a text quotes or answers.
+"""Finds contexts that leak answers: contexts that quote or answer problems of a phase.
 
-A context is scored on the very problems that its proposer may have seen. One that quotes them, or
-that holds a table of their answers, would score by that alone. Nothing here decides what a text
-means; three kinds of overlap are looked for, after case, accents, punctuation, white space, hidden
-characters and look-alike letters are put aside:
+A context is scored on problems that its proposer may have seen. A context that quotes the problems,
+or contains a table of their answers, would score by that alone. This module does not interpret
+texts. It looks for three kinds of overlap, and ignores case, accents, punctuation, white space,
+hidden characters and look-alike letters:
 
-- *runs*: stretches of ``_RUN`` letters that a question has, or a long reference, and most others of
-  the phase do not: what is left of it is the problem less its template;
-- *words*: the rare words and numbers of a question, in whatever order they stand;
-- *pairs*: a reference that stands beside rare words of its question, as in a table.
+- *runs*: ``_RUN`` letters in sequence that a question or a long reference contains and most others
+  of the phase do not. They belong to the problem and not to its template;
+- *words*: the rare words and numbers of a question, in any order;
+- *pairs*: a reference beside rare words of its question, as in a table.
 
-A translation, a paraphrase in other words or a text in code escapes.
+It does not find translations, paraphrases or encoded texts.
 """
 
 from __future__ import annotations
@@ -29,50 +29,52 @@ from fastslow.text import is_hidden
 from fastslow.types import Context, Problem, normalise_question
 
 _RUN = 8
-"""Letters of a run. Shorter ones are everywhere, and longer ones miss more changes."""
+"""Letters of a run. Shorter runs occur in every text, and longer runs miss altered quotations."""
 
 _SHORTEST = 12
-"""Letters that a question has at least to be known by its runs. A shorter one, "Write 3." for
-instance, counts as quoted only where it stands as it is."""
+"""Minimum letters of a question that is matched by runs. A shorter question, such as "Write 3.",
+counts as quoted only if the text contains it verbatim."""
 
 _COMMON = 0.05
-"""The share of a phase's questions above which what they have in common is their template."""
+"""Runs and words in more than this share of a phase's questions belong to the template."""
 
 _FEW = 16
-"""A question with fewer runs of its own is too much like the others to be known by half of them."""
+"""Minimum runs of its own for a question to be matched by ``_HALF`` of them. With fewer, it is too
+similar to the others."""
 
 _HALF, _MOST = 0.6, 0.9
-"""The share of its own runs from which on a question is quoted; the share of all its runs, where
-its own are few."""
+"""A question counts as quoted from ``_HALF`` of its own runs on. If it has few of its own, from
+``_MOST`` of all its runs on."""
 
 _RARE_WORDS, _MOST_WORDS = 6, 0.8
-"""The rare words that a question has at least to be known by them; the share that must be there."""
+"""Minimum rare words of a question that is matched by words, and the share that must occur."""
 
 _LONG_REFERENCE = 16
-"""Letters from which on a reference that no other problem has is in no text by chance."""
+"""Minimum letters of a unique reference that no text contains by chance."""
 
 _TELLING_REFERENCE = 4
-"""The same of one that stands beside rare words of its question."""
+"""Minimum letters of a reference that does not stand beside words of its question by chance."""
 
 _TABLE = 3
-"""Problems whose reference stands beside rare words of its question, to make a table."""
+"""Minimum problems of a table: their references stand beside rare words of their questions."""
 
 _NEAR = 8
-"""Words on either side of a reference that are beside it."""
+"""Number of words on either side of a reference that count as beside it."""
 
 _FEW_WORDS = 6
-"""Words of a question beside its template from which on only neighbours are paired."""
+"""Maximum words of a question, without its template, of which all pairs are keys. With more words,
+only neighbours are paired."""
 
 _MAX_LETTERS = 20_000
-"""Letters of a question or a reference that are compared."""
+"""Maximum letters of a question or a reference that are compared."""
 
 
 class Leaks:
     """Finds the problems of a phase in a context.
 
     Args:
-        problems: those to look for.
-        others: further problems of the same tasks, which help to tell a template.
+        problems: the problems to look for.
+        others: further problems of the same tasks, which help to recognise templates.
     """
 
     def __init__(self, problems: Sequence[Problem], others: Sequence[Problem] = ()) -> None:
@@ -99,10 +101,10 @@ class Leaks:
         self._passages = self._long_references()
 
     def given_away_by(self, context: Context) -> dict[str, str]:
-        """The problems that ``context`` gives away: how, by the id of the problem.
+        """The problems that ``context`` leaks: a verb that says how, by the problem's id.
 
-        Instructions are searched for everything. A demonstration, which a task made from another
-        problem of its kind, is like many of them: it gives away the one that it shows.
+        Instructions are searched for all kinds of overlap. A demonstration resembles many problems,
+        since a task made it from a problem of the same kind. It leaks only the problem it shows.
         """
         found: dict[str, str] = {}
         shown = {_signature(turn.question) for turn in context.demonstrations}
@@ -132,7 +134,7 @@ class Leaks:
         yield from self._answered(text)
 
     def _quoted(self, runs: set[str]) -> Iterator[_Known]:
-        """The problems whose question stands in the text of these runs."""
+        """The problems whose question is quoted by a text with these runs."""
         hits = Counter(number for run in runs for number in self._run_index.get(run, ()))
         for number, count in hits.items():
             one = self._problems[number]
@@ -142,8 +144,7 @@ class Leaks:
                 yield one
 
     def _long_references(self) -> list[tuple[int, set[str]]]:
-        """The runs of each reference that is long and no other problem's, less what its own
-        question says."""
+        """The runs of each long reference that occur in no other reference and in no question."""
         texts = [(n, text) for n, one in enumerate(self._problems) for text in one.references]
         long = [(n, text) for n, text in texts if len(text.squeezed) >= _LONG_REFERENCE]
         counts = Counter(run for _, text in long for run in text.runs)
@@ -152,8 +153,8 @@ class Leaks:
         return [(n, runs) for n, runs in passages if len(runs) > _LONG_REFERENCE - _RUN]
 
     def _answered(self, text: _Text) -> Iterator[tuple[_Known, str]]:
-        """The problems whose reference stands beside rare words of its question, if it could be no
-        other problem's, or if there are as many as make a table."""
+        """The problems whose reference stands beside rare words of its question. They count if the
+        reference is unique to the problem, or if there are enough problems for a table."""
         table, places = [], set[int]()
         for one in self._problems:
             beside = {a: place for a in one.answers if (place := _beside(a, one.keys, text)) >= 0}
@@ -168,7 +169,7 @@ class Leaks:
 
 
 class _Known:
-    """A problem in the forms in which it is looked for."""
+    """A problem, preprocessed for the search."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -183,11 +184,11 @@ class _Known:
         self.only_answers: set[tuple[str, ...]] = set()
 
     def possible_keys(self, varying: set[str]) -> set[frozenset[str]]:
-        """What a table could know the question by, if no other has it: a word, or two words. Of a
-        long question, two that stand together.
+        """Words and pairs of words by which a table could identify the question, if no other
+        question has them. A long question gives only pairs of neighbouring words.
 
         Args:
-            varying: words that are no template's.
+            varying: words that belong to no template.
         """
         tokens = [token for token in self.question.tokens if token in varying]
         words = set(tokens)
@@ -195,7 +196,7 @@ class _Known:
         return {frozenset([word]) for word in words} | {frozenset(pair) for pair in pairs}
 
     def is_telling(self, answer: tuple[str, ...]) -> bool:
-        """Whether an answer is not beside words of the question by chance."""
+        """Whether an answer beside words of the question is unlikely to be there by chance."""
         letters = "".join(answer)
         is_long = len(letters) >= _TELLING_REFERENCE and not letters.isdigit()
         return is_long and not set(answer) <= self.question.words
@@ -203,7 +204,7 @@ class _Known:
 
 @dataclass(frozen=True)
 class _Text:
-    """A text as it is compared."""
+    """A text, preprocessed for comparison."""
 
     text: str
 
@@ -213,7 +214,7 @@ class _Text:
 
     @cached_property
     def _parts(self) -> list[tuple[str, str]]:
-        """Each word or number, after what stands between it and the one before."""
+        """Each word or number, with the text between it and its predecessor in front."""
         parts, end = [], 0
         for match in _TOKEN.finditer(self._folded):
             parts.append((self._folded[end : match.start()], match[0].replace(",", "")))
@@ -230,11 +231,11 @@ class _Text:
 
     @cached_property
     def gaps(self) -> list[str]:
-        """What stands before each token."""
+        """The text before each token."""
         return [gap for gap, _ in self._parts]
 
     def places(self, token: str) -> list[int]:
-        """Where a token stands."""
+        """The places of a token."""
         return self._places.get(token, [])
 
     @cached_property
@@ -246,7 +247,7 @@ class _Text:
 
     @cached_property
     def squeezed(self) -> str:
-        """All letters and numbers in one. Numbers are marked off, since 1 is no part of 11."""
+        """All letters and numbers, joined. Numbers are delimited, so that 1 does not match 11."""
         return "".join(f"#{t}#" if t[0].isdigit() else t for t in self.tokens)
 
     @cached_property
@@ -256,23 +257,23 @@ class _Text:
 
     @property
     def is_short(self) -> bool:
-        """Whether it has too few letters to be known by its runs."""
+        """Whether the text has too few letters for a match by runs."""
         return len(self.squeezed) < _SHORTEST
 
 
 _SPELLED = re.compile(r"(?<![^\W_])(?:[^\W_][\W_]{1,3}){6,}[^\W_](?![^\W_])")
-"""A text whose letters are held apart: T-h-i-s or l i k e  t h i s."""
+"""A text with separated letters: T-h-i-s or l i k e  t h i s."""
 
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+")
 
 _BEFORE_AN_ANSWER = re.compile(r"[:=→⇒>|\t–—-]")  # noqa: RUF001
 _VERBS = {"is", "are", "answer", "answers", "equals", "gives", "say", "write", "reply", "output"}
-"""What leads to an answer in a table, as a sign or as a word."""
+"""Signs and words that precede an answer in a table."""
 
 
 def _beside(answer: tuple[str, ...], keys: set[frozenset[str]], text: _Text) -> int:
-    """The first place where ``answer`` stands in ``text``, led to or followed by a sign of a table,
-    with two words of its ``keys`` near it, or their only one; -1 if there is none."""
+    """The first place of ``answer`` in ``text`` with a sign of a table before or after it, and with
+    two words of its ``keys`` near it (one if the keys have only one); -1 if there is none."""
     needed = min(2, len(frozenset().union(*keys)))
     if not needed or not set(answer) <= text.words:
         return -1
@@ -291,19 +292,19 @@ def _beside(answer: tuple[str, ...], keys: set[frozenset[str]], text: _Text) -> 
 
 
 def _hits(tokens: Sequence[str], keys: set[frozenset[str]]) -> int:
-    """How many words of the keys that are whole among ``tokens``."""
+    """The number of words in those keys whose words are all among ``tokens``."""
     words = set(tokens)
     return len(frozenset().union(*(key for key in keys if key <= words)))
 
 
 def _signature(question: str) -> str:
-    """What two questions have in common that ask the same: letters, numbers and signs of reckoning,
-    without which two sums would be one."""
+    """A form that is equal for questions that ask the same: letters, numbers, and arithmetic signs,
+    which distinguish two sums."""
     return re.sub(r"[^\w+*/^=<>%×÷−-]", "", _fold(question))  # noqa: RUF001
 
 
 def _without_spelling(text: str) -> str:
-    """``text`` with the letters of what is spelled out put together again."""
+    """``text`` with separated letters joined."""
     return _SPELLED.sub(lambda found: re.sub(r"[\W_]+", "", found[0]), _fold(text))
 
 
@@ -313,7 +314,7 @@ def _share(wanted: set[Any], found: set[Any], nothing: float = 0.0) -> float:
 
 
 def _leaves(value: Any) -> Iterator[str]:
-    """The texts and numbers in a reference, whatever it is made of."""
+    """The texts and numbers in a reference of any type."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, bool) or value is None:
@@ -333,12 +334,12 @@ _LOOK_ALIKES = str.maketrans(
     "авсԁеһніӏјкмноорԛѕтухԝ" + "αβεγηικμνορτυχωζ" + "օսհո" + "ıɑɡɩ",  # noqa: RUF001
     "abcdehhiljkmhoopqstyxw" + "abeyhikmvoptuxwz" + "ouhn" + "iagi",
 )
-"""Letters of other scripts, small ones, that look like Latin ones or whose capitals do."""
+"""Lower-case letters of other scripts that look like Latin letters, or whose capitals do."""
 
 
 def _fold(text: str) -> str:
-    """``text`` without what a reader does not tell apart: case, accents, look-alike letters, hidden
-    characters, and the forms of one letter that Unicode knows."""
+    """Remove differences that a reader does not see: case, accents, look-alike letters, hidden
+    characters, and Unicode's variants of a letter."""
     if text.isascii():
         return text.casefold()
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())

@@ -1,10 +1,10 @@
-"""Rendered turns as token ids, in which the template's marks are tokens and no text forges one.
+"""Encodes rendered turns as token ids, and prevents texts from forging control tokens.
 
-A *mark* is a control token where it stands in a rendered conversation. Which marks the template
-wrote is read off an *opaque* rendering, in which every character of the turns' contents stands for
-itself but is none of those that names of tokens are made of. A mark of the real rendering that is
-not there was forged: by a name in a text, by a name that a text and its neighbour make together, or
-by characters that the tokenizer normalises to a name. It is cut in two, and read as characters.
+A *mark* is a control token at its place in a rendered conversation. The *opaque* rendering replaces
+every character of the turns' contents by a stand-in that occurs in no token's name. So its marks
+are those that the template wrote. Any other mark of the real rendering was forged: a text contains
+a token's name, a text and its neighbour form one together, or the tokenizer normalises characters
+to one. The encoder cuts a forged mark in two, so that the tokenizer reads it as characters.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 from fastslow.errors import InputError
 
 _PRIVATE = range(0xF0000, 0x10FFFE)
-"""Code points for private use: no text means anything by them."""
+"""Code points for private use, which have no meaning in texts."""
 
 _STRETCH = chr(_PRIVATE.stop - 1)
-"""Stands for a stretch of content where only the template's marks are looked for."""
+"""Replaces a stretch of content in the search for the template's marks."""
 
 
 class Mark(NamedTuple):
@@ -34,17 +34,17 @@ class Mark(NamedTuple):
 
 
 class Opaque:
-    """Stand-ins for the characters of some texts, one for each character, white space excepted.
+    """Maps each character of some texts, except white space, to a stand-in.
 
     Args:
         texts: the contents of turns.
-        reserved: characters that are not to be stand-ins.
+        reserved: characters that must not be stand-ins.
     """
 
     def __init__(self, texts: Iterable[str], reserved: frozenset[str]) -> None:
         characters = sorted(c for c in set().union(*texts) if not c.isspace())
         first = max((ord(c) + 1 for c in reserved if ord(c) in _PRIVATE), default=_PRIVATE.start)
-        # There are enough for all characters of any language.
+        # The private code points suffice for all characters of any language.
         stand_ins = list(map(chr, _PRIVATE[first - _PRIVATE.start :][: len(characters)]))
         self._hidden = str.maketrans(dict(zip(characters, stand_ins, strict=False)))
         self._shown = str.maketrans(dict(zip(stand_ins, characters, strict=False)))
@@ -55,11 +55,11 @@ class Opaque:
         return text.translate(self._hidden)
 
     def show(self, text: str) -> str:
-        """``text`` with the characters themselves, of the same length."""
+        """Restore the original characters of ``text``, which keeps its length."""
         return text.translate(self._shown)
 
     def split(self, text: str) -> list[str]:
-        """A hidden text as what is no content, a stretch of content, what is none, and so on."""
+        """Split a hidden text into parts: template text and stretches of content, in turn."""
         return self._stretch.split(text)
 
 
@@ -67,11 +67,11 @@ class MarkedTokenizer:
     """Encodes rendered conversations.
 
     Args:
-        tokenizer: of transformers, one that says which characters a token was made of.
-        literals: what the template can write by itself.
+        tokenizer: a fast tokenizer of transformers, which returns offset mappings.
+        literals: texts that the template itself can write.
 
     Raises:
-        InputError: the tokenizer does not say that.
+        InputError: the tokenizer returns no offset mappings.
     """
 
     def __init__(self, tokenizer: Any, literals: Iterable[str]) -> None:
@@ -83,7 +83,7 @@ class MarkedTokenizer:
         self._tokenizer = tokenizer
         added = tokenizer.added_tokens_decoder
         written = {token for literal in literals for token in self._encode(literal)[0]}
-        # A blank or a single character is text, even if the tokenizer adds it as a token.
+        # White space and single characters are text, even if they are added tokens.
         self._control = {
             token: str(name)
             for token, name in added.items()
@@ -93,7 +93,7 @@ class MarkedTokenizer:
         self._line_end = self._encode("\n")[0]
         self._marks_of = lru_cache(maxsize=256)(self.marks)
         self.reserved = frozenset().union(*literals, *map(str, added.values()))
-        """Characters that may have a part in a mark."""
+        """Characters that may be part of a mark."""
 
     def marks(self, text: str) -> list[Mark]:
         """The control tokens that the tokenizer finds in a text."""
@@ -103,12 +103,12 @@ class MarkedTokenizer:
         """Token ids of a conversation.
 
         Args:
-            rendered: the conversation as the template writes it.
-            hidden: the same with opaque contents.
-            opaque: of those contents.
+            rendered: the conversation as the template renders it.
+            hidden: the conversation rendered with opaque contents.
+            opaque: the stand-ins in ``hidden``.
 
-        What has the marks of ``hidden`` is encoded as the tokenizer does it. If contents steer the
-        template so that the marks are others, the conversation is what ``hidden`` shows.
+        If ``rendered`` has the marks of ``hidden``, the tokenizer encodes it as usual. If contents
+        make the template write other marks, the conversation is that of ``hidden``.
         """
         shown, wanted = opaque.show(hidden), self._written(opaque.split(hidden))
         ids, found = self._read(rendered)
@@ -118,9 +118,9 @@ class MarkedTokenizer:
         return tuple(self._encode_apart(shown, wanted))
 
     def _written(self, parts: list[str]) -> list[Mark]:
-        """The marks in what ``Opaque.split`` gives: those that the template wrote.
+        """The marks that the template wrote, from the parts of ``Opaque.split``.
 
-        Each stretch of contents is read as one character, so that it costs next to nothing.
+        One character replaces each stretch of content, so long contents cost almost no time.
         """
         brief = _STRETCH.join(parts[::2])
         places = [end - 1 for end in accumulate(len(part) + 1 for part in parts[::2])]
@@ -133,8 +133,9 @@ class MarkedTokenizer:
         ]
 
     def _encode_apart(self, text: str, wanted: list[Mark]) -> Iterator[int]:
-        """Token ids with these marks and no others. It cuts where a forged mark stands, and around
-        one that a neighbouring text keeps the tokenizer from finding, until nothing is amiss."""
+        """Token ids of ``text`` with exactly the marks ``wanted``. This cuts the text inside forged
+        marks, and around wanted marks that the tokenizer misses because of neighbouring text, until
+        all marks are right."""
         cuts = {0, len(text)}
         finished: dict[tuple[int, int], list[int]] = {}
         while len(finished) < len(cuts) - 1:
@@ -162,10 +163,10 @@ class MarkedTokenizer:
     def _settle(
         self, piece: str, ids: list[int], found: list[Mark], wanted: set[Mark]
     ) -> list[int]:
-        """Token ids of a piece that cannot be cut any further."""
+        """Token ids of a piece without a further place to cut."""
         if set(found) == wanted:
             return ids
-        if wanted:  # a whole mark, which the tokenizer does not find where it stands alone
+        if wanted:  # a single mark, which the tokenizer does not find by itself
             return _tokens(wanted)
         for text in (piece, "\ufffd"):
             spelled: list[int] = self._tokenizer.encode(
@@ -178,9 +179,9 @@ class MarkedTokenizer:
     def _read(
         self, text: str, start: int = 0, end: int | None = None
     ) -> tuple[list[int], list[Mark]]:
-        """Token ids and marks of a part of a text, the marks placed as in the whole text."""
+        """Token ids and marks of a part of a text. Places of marks count from the text's start."""
         part = text[start:end]
-        # SentencePiece puts a blank before the first word of a text, and this may not be the first.
+        # SentencePiece adds a blank before a text. A part inside a text must not get one.
         lead = len(self._line_end) if start else 0
         ids, spans = self._encode(f"\n{part}" if lead else part)
         if lead and ids[:lead] == self._line_end:
@@ -195,15 +196,15 @@ class MarkedTokenizer:
         return ids, marks
 
     def _spells(self, text: str, name: str) -> bool:
-        """Whether a token was made of its name, which may be normalised, and white space. A token
-        for what the tokenizer does not know, or for a byte, marks nothing elsewhere."""
+        """Whether ``text`` is a token's name, perhaps normalised, with white space around it. Only
+        then is the token a mark: unknown text and single bytes may give a control token, too."""
         normalizer = self._tokenizer.backend_tokenizer.normalizer
         if text.strip() == name or normalizer is None:
             return text.strip() == name
         return normalizer.normalize_str(name) in normalizer.normalize_str(text)
 
     def _encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Token ids of a text, and the characters that each was made of."""
+        """Token ids of a text, and the start and end of each token in the text."""
         encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         return encoded["input_ids"], encoded["offset_mapping"]
 
@@ -217,7 +218,7 @@ def _covers(piece: tuple[int, int], mark: Mark) -> bool:
 
 
 def _cuts(mark: Mark, *, whole: bool) -> tuple[int, ...]:
-    """Where to cut, to have the tokenizer find a mark, or keep it from finding one."""
+    """The places to cut, so that the tokenizer finds a ``whole`` mark or misses a forged one."""
     if whole or mark.end - mark.start == 1:
         return mark.start, mark.end
     return (mark.start + 1,)

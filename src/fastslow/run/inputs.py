@@ -1,8 +1,8 @@
-"""What a run was given beside its configuration: ``inputs.json`` in its folder and checkpoints.
+"""The inputs of a run beside its configuration: ``inputs.json`` in its folder and checkpoints.
 
-A configuration names files; their digests say whether they are still the ones that the run was
-trained with. Each checkpoint keeps those that it was trained with, and the run's folder those that
-the run works with now, as with ``config.toml``.
+A configuration names files. Their digests show whether the files have changed since the run was
+trained. Each checkpoint keeps the digests that it was trained with. The run's folder keeps the
+digests of the present inputs, as it keeps the present ``config.toml``.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class _Record(BaseModel):
 
 
 class Input(_Record):
-    """One of the things that a run is given.
+    """One input of a run.
 
     Attributes:
         digest: SHA-256, in hexadecimal digits.
-        what: what was found, for messages: a file's path, "32 problems".
-        path: where it is, of a file that the configuration names; "" for anything else.
+        what: description for messages: a file's path, "32 problems".
+        path: path of a file that the configuration names; "" for other inputs.
     """
 
     digest: str
@@ -43,11 +43,11 @@ class Input(_Record):
 
 
 class Acceptance(_Record):
-    """That the run went on with other inputs, because somebody wanted it to.
+    """A record that the user let the run continue with changed inputs.
 
     Attributes:
-        step: that it went on from.
-        changes: one line for each input that differed.
+        step: the step from which the run continued.
+        changes: one line for each changed input.
     """
 
     step: int
@@ -58,12 +58,12 @@ class Inputs(_Record):
     """The inputs of a run.
 
     Attributes:
-        folder: the working directory in which the run was begun, which relative paths start at.
-        date: the day that the run was begun, which the model's chat template is told; None: no day
-            is recorded.
-        moved: where a file or folder is now, by the key that named it.
+        folder: the working directory in which the run was started. Relative paths start there.
+        date: the day on which the run was started, passed to the model's chat template; None: no
+            day is recorded.
+        moved: the present place of a moved file or folder, by the key that names it.
         found: the inputs, by the key that names them.
-        accepted: changes that somebody told the run to go on with.
+        accepted: changes of inputs that the user accepted.
     """
 
     folder: str = ""
@@ -77,7 +77,8 @@ class Inputs(_Record):
 
 
 def read_inputs(folder: Path) -> Inputs:
-    """What is recorded in the folder of a run or a checkpoint; nothing where there is no record.
+    """Read the record in the folder of a run or a checkpoint. A missing record gives empty
+    ``Inputs``.
 
     Raises:
         InputError: the record is damaged.
@@ -95,7 +96,7 @@ def read_inputs(folder: Path) -> Inputs:
 
 
 def located_model(run: Path, model: str) -> str:
-    """The name of a run's base model as it can be resolved from any working directory."""
+    """The name of a run's base model, in a form that resolves from any working directory."""
     inputs = read_inputs(run)
     name = inputs.moved.get("model", model)
     path = os.path.join(inputs.folder, expanded(name))
@@ -103,7 +104,7 @@ def located_model(run: Path, model: str) -> str:
 
 
 def differences(before: Mapping[str, Input], after: Mapping[str, Input]) -> list[str]:
-    """One line for each input that is not what it was."""
+    """One line for each input that changed."""
     lines = []
     for key in [*before, *(key for key in after if key not in before)]:
         was, now = before.get(key), after.get(key)
@@ -113,7 +114,7 @@ def differences(before: Mapping[str, Input], after: Mapping[str, Input]) -> list
 
 
 def digest_of(data: bytes | Path) -> str:
-    """SHA-256 of some bytes, or of a file, which is read whole. Raises: OSError."""
+    """SHA-256 of bytes, or of a whole file. Raises: OSError."""
     if isinstance(data, bytes):
         return hashlib.sha256(data).hexdigest()
     with data.open("rb") as file:

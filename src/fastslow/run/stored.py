@@ -1,8 +1,8 @@
-"""What the JSON files of a run's folder may hold: a model for each, with bounds for every count.
+"""Models of the JSON files in a run's folder, with bounds for every count.
 
-A folder that was handed on holds whatever its maker liked. All that is read from one passes through
-these models first, so that no later line meets a missing key, a text in the place of a number, or a
-count that it would take for ever to count to.
+A run's folder may come from somebody else and contain anything. These models check all data that is
+read from it. So later code meets no missing keys, no text in place of a number, and no count that
+is too large to iterate over.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from fastslow.run.strict_json import parse
 from fastslow.types import Context, Demonstration
 
 MAX_COUNT = 10**9
-"""Of steps, cycles, tokens, updates: more than any run comes to."""
+"""Limit for steps, cycles, tokens and updates: more than any run reaches."""
 MAX_BYTES = 2**50
-"""Of a file that a checkpoint measured."""
+"""Limit for the size of a file that a checkpoint records."""
 MAX_TEXT = 2**25
-"""Characters of one text: four times what the largest reply of a reflection model holds."""
+"""Limit for the characters of a text: four times the largest reply of a reflection model."""
 MAX_ITEMS = 1_000_000
-"""Entries of one list."""
+"""Limit for the entries of a list."""
 _LAST_SECOND = 253_402_300_799
-"""The year 9999 ends; no calendar goes on."""
+"""End of the year 9999, the last that ``datetime`` supports, in seconds since 1970."""
 
 
 def _text(longest: int) -> PlainValidator:
-    """A text of at most so many characters. A model may have written half a surrogate pair, which
-    pydantic's own texts do not hold."""
+    """Accept a text of at most ``longest`` characters. A model may write half a surrogate pair,
+    which pydantic's own ``str`` rejects."""
 
     def validate(value: object) -> str:
         if not isinstance(value, str):
@@ -66,13 +66,14 @@ Token = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Stored(BaseModel):
-    """Base of what is read: values are not converted, further keys are passed over."""
+    """Base of the models. It converts no values and ignores unknown keys."""
 
     model_config = ConfigDict(strict=True)
 
 
 class MetricsRow(BaseModel):
-    """A row of ``metrics.jsonl``. Every key that is not named here is a measure: a number."""
+    """A row of ``metrics.jsonl``. Every key without a field here is a measure, and its value is a
+    number."""
 
     model_config = ConfigDict(strict=True, extra="allow")
     __pydantic_extra__: dict[Name, Number | bool]
@@ -85,7 +86,7 @@ class MetricsRow(BaseModel):
     split: Name | None = None
     context: Name | None = None
     skipped: Text | None = None
-    """Why a slow step went without an update."""
+    """The reason why a slow step made no update."""
     accuracy: Share | None = None
     n: Count | None = None
 
@@ -106,7 +107,7 @@ class MetricsRow(BaseModel):
 
 
 _ADDED = ("tokens/", "rollouts/", "seconds/", "problems/", "metric_calls", "proposals")
-"""How measures begin that a report adds up."""
+"""Prefixes of the measures that a report adds up."""
 
 
 class EvaluationRow(MetricsRow):
@@ -120,7 +121,7 @@ class EvaluationRow(MetricsRow):
 
 
 class QuadrantRow(MetricsRow):
-    """A row of ``quadrants.json``, by whoever measured it: not all that a study writes."""
+    """A row of ``quadrants.json``. Other programs may write one with fewer keys than a study."""
 
     step: Count = 0
     cycle: Count = 0
@@ -172,7 +173,7 @@ class AnswerRow(Stored):
 
 
 class StoredVerdict(Stored):
-    """A verdict, or the failure to reach one."""
+    """A verdict, or the failure of the verifier."""
 
     score: Share | None = None
     feedback: Text = ""
@@ -259,10 +260,10 @@ QUADRANTS = TypeAdapter(Annotated[list[QuadrantRow], Field(max_length=MAX_ITEMS)
 
 
 def check(model: type[S] | TypeAdapter[Any], value: Any) -> Any:
-    """``value`` as ``model`` has it.
+    """Validate ``value`` with ``model``.
 
     Raises:
-        ValueError: it is no such thing; naming the first key that is wrong and what was found.
+        ValueError: ``value`` does not fit. The message names the first wrong key and its value.
     """
     try:
         if isinstance(model, TypeAdapter):
@@ -282,7 +283,7 @@ def check(model: type[S] | TypeAdapter[Any], value: Any) -> Any:
 
 
 def read_json(path: Path, model: type[S]) -> S:
-    """A small JSON file of a checkpoint. Raises: InputError if it is not as ``model`` has it."""
+    """Read a small JSON file of a checkpoint. Raises: InputError if it does not fit ``model``."""
     try:
         found: S = check(model, parse(read_bytes(path, 2**20)))
     except (OSError, ValueError) as error:

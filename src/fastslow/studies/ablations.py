@@ -34,15 +34,28 @@ PLACES = {
 class Settings(StudySettings):
     """``[study]`` of ablations: values of each factor. The configuration's own is the reference."""
 
-    population: tuple[Positive, ...] = (1,)
+    population: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=10_000)], ...], Field(max_length=1000)
+    ] = (1,)
     """K."""
-    every: tuple[Positive, ...] = ()
+    every: Annotated[tuple[Positive, ...], Field(max_length=1000)] = ()
     """T."""
-    group: tuple[Annotated[int, Field(ge=2, le=10_000)], ...] = ()
+    group: Annotated[
+        tuple[Annotated[int, Field(ge=2, le=10_000)], ...], Field(max_length=1000)
+    ] = ()
     """G."""
-    baseline: tuple[Literal["problem", "context"], ...] = ("problem", "context")
-    reuse: tuple[bool, ...] = (True, False)
-    components: tuple[tuple[Literal["demonstrations", "instructions"], ...], ...] = ()
+    baseline: Annotated[tuple[Literal["problem", "context"], ...], Field(max_length=100)] = (
+        "problem",
+        "context",
+    )
+    reuse: Annotated[tuple[bool, ...], Field(max_length=100)] = (True, False)
+    components: Annotated[
+        tuple[
+            Annotated[tuple[Literal["demonstrations", "instructions"], ...], Field(max_length=100)],
+            ...,
+        ],
+        Field(max_length=100),
+    ] = ()
 
 
 def plan(setup: Setup[Settings]) -> Plan:

@@ -12,11 +12,8 @@ under that one, the weights still have.
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
 from fastslow.config import Method
+from fastslow.config.base import Fraction
 from fastslow.errors import InputError
 from fastslow.run.record import Row, RunRecord
 from fastslow.studies.claims import Claim, NoReading, Reading
@@ -31,9 +28,9 @@ ROLES: tuple[Method, ...] = ("rl", "fst")
 class Settings(StudySettings):
     """``[study]`` of continual."""
 
-    gain: Annotated[float, Field(ge=0)] = 0.05
+    gain: Fraction = 0.05
     """Accuracy above the base weights at the end of its stage with which a task is acquired."""
-    margin: Annotated[float, Field(ge=0)] = 0.05
+    margin: Fraction = 0.05
     """Accuracy that may be lost between the end of its stage and the end of the run, and the task
     still counts as kept."""
 

@@ -11,11 +11,9 @@ the configuration as well and it shares its runs with the others.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
-
-from pydantic import Field
 
 from fastslow.config import EvalConfig, Method
+from fastslow.config.base import Coefficient
 from fastslow.measure.matched import Matched, match
 from fastslow.run.record import RunRecord
 from fastslow.studies.claims import Claim, NoReading, Reading
@@ -35,7 +33,7 @@ SHOWN = ("context", "step", "accuracy", "entropy", *(f"drift/{kind}" for kind in
 class Settings(StudySettings):
     """``[study]`` of drift."""
 
-    ratio: Annotated[float, Field(gt=0)] = 0.3
+    ratio: Coefficient = 0.3
     """FST's KL as a share of RL's, at most, for the claim to hold."""
 
 

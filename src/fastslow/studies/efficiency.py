@@ -10,11 +10,9 @@ are set aside for demonstrations, where contexts have any.
 from __future__ import annotations
 
 import math
-from typing import Annotated
-
-from pydantic import Field
 
 from fastslow.config import Method
+from fastslow.config.base import Coefficient
 from fastslow.measure.accuracy import running_max
 from fastslow.measure.efficiency import UNITS, Unit, efficiency_ratio, learning_curve
 from fastslow.measure.matched import Points, match
@@ -31,7 +29,7 @@ ROLES: tuple[Method, ...] = ("rl", "fst", "fast")
 class Settings(StudySettings):
     """``[study]`` of efficiency."""
 
-    ratio: Annotated[float, Field(gt=0)] = 3.0
+    ratio: Coefficient = 3.0
     """How many times fewer samples FST is to need for the claim to hold."""
 
 

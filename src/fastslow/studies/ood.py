@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fastslow.config import Method, Positive, TaskConfig
+from fastslow.config import Method, TaskConfig
+from fastslow.config.base import Fraction, Size
 from fastslow.run.record import RunRecord
 from fastslow.studies.claims import Claim, NoReading, Reading
 from fastslow.studies.figures import point_panel
@@ -31,13 +32,13 @@ stands for the base."""
 class Settings(StudySettings):
     """``[study]`` of ood."""
 
-    tasks: Annotated[dict[str, TaskConfig], Field(min_length=1)]
+    tasks: Annotated[dict[str, TaskConfig], Field(min_length=1, max_length=1000)]
     """Tasks to evaluate on, by a name of your choice."""
     split: Literal["validation", "test"] = "test"
-    problems: Positive = 128
-    samples: Positive = 1
+    problems: Size = 128
+    samples: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Completions per problem."""
-    margin: Annotated[float, Field(ge=0)] = 0.02
+    margin: Fraction = 0.02
     """Accuracy that may be lost and still count as nothing lost."""
 
 

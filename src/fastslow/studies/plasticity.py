@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from fastslow.config import Method
+from fastslow.config.base import Fraction
 from fastslow.studies.figures import line_panel
 from fastslow.studies.measured import curve, final_difference, summary
 from fastslow.studies.plan import Plan
@@ -24,9 +25,9 @@ SECOND = ("base -> rl", "rl -> rl", "fst -> rl")
 class Settings(StudySettings):
     """``[study]`` of plasticity."""
 
-    then: dict[str, Any]
+    then: Annotated[dict[str, Any], Field(max_length=1000)]
     """The second run: keys of a run configuration that differ from the first. ``task`` at least."""
-    margin: Annotated[float, Field(ge=0)] = 0.02
+    margin: Fraction = 0.02
     """Accuracy that FST-init may fall short of the base by and still count as equally plastic."""
 
     @field_validator("then")

@@ -6,9 +6,11 @@ They are also written to ``quadrants.json`` in the run's folder, where reports l
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastslow.config import Positive
+from pydantic import Field
+
+from fastslow.config import Size
 from fastslow.run.record import Row, RunRecord
 from fastslow.studies.claims import Claim, NoReading, Reading
 from fastslow.studies.figures import point_panel
@@ -34,8 +36,8 @@ class Settings(StudySettings):
     """``[study]`` of quadrants."""
 
     split: Literal["validation", "test"] = "test"
-    problems: Positive = 128
-    samples: Positive = 1
+    problems: Size = 128
+    samples: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Completions per problem."""
 
 

@@ -23,7 +23,7 @@ TASK_TABLES = ("task", "stages")
 class StudySettings(Section):
     """``[study]``: what every study takes. Each one adds its own keys."""
 
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=1000)] = (0, 1, 2)
     """Seeds of every run. A claim is decided from at least two."""
 
     @field_validator("seeds")

@@ -40,7 +40,7 @@ class EnvironmentOptions(Section):
 
     environment: str
     """The name of the installed environment: "gsm8k", "owner/name", "name@version"."""
-    arguments: dict[str, Any] = Field(default_factory=dict)
+    arguments: Annotated[dict[str, Any], Field(max_length=1000)] = Field(default_factory=dict)
     """Its own: keys of a taskset's configuration, or parameters of ``load_environment``."""
     system_prompt: Literal["question", "leave_out"] = "question"
     """Where the environment's own system prompt goes: above every question, or nowhere, for a
@@ -48,7 +48,7 @@ class EnvironmentOptions(Section):
     partial: bool = False
     """Whether a completion may score between 0 and 1: its reward over ``max_reward``. Left alone,
     it scores 1 where its reward reaches ``max_reward``, and 0 elsewhere."""
-    max_reward: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    max_reward: Annotated[float, Field(gt=0, le=10**9)] | None = None
     """The reward that counts as 1; None: the sum of the positive weights of its functions. Then a
     reward beyond it ends the run, since a function that gives more than its weight could outweigh
     the one that says what is right."""

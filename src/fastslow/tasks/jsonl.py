@@ -49,7 +49,7 @@ class JsonlOptions(CutOptions):
     verifier: Literal["exact", "numeric", "choice"] = "exact"
     """exact: the same text, but for white space and the Unicode spelling of its characters.
     numeric: the one number between the tags. choice: the letter of a multiple choice."""
-    tolerance: Annotated[float, Field(ge=0)] = 1e-6
+    tolerance: Annotated[float, Field(ge=0, le=1)] = 1e-6
     """Of "numeric": the error allowed, relative to the reference but to no less than 1."""
 
 

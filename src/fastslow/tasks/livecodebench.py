@@ -42,7 +42,7 @@ TESTS_LIMIT = 2**29
 """Bytes of the private tests of one problem, at most."""
 
 Difficulty = Literal["easy", "medium", "hard"]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 _COLUMNS = (
     "question_content", "question_id", "contest_date", "starter_code", "difficulty",
@@ -58,7 +58,7 @@ class LiveCodeBenchOptions(Section):
     loading script, which is never run; this one holds the same rows as data."""
     release: str = "release_v6"
     """Which problems of the hub: "release_v1" to "release_v6", or "v5" for what v5 added."""
-    difficulty: Annotated[tuple[Difficulty, ...], Field(min_length=1)] = ("hard",)
+    difficulty: Annotated[tuple[Difficulty, ...], Field(min_length=1, max_length=100)] = ("hard",)
     """Problems of these difficulties only."""
     start_date: date | None = None
     """Only problems of contests from this day on: after a model's training data end."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from fastslow.errors import InputError
 from fastslow.grading.answers import Style, Which, extract, formatted, last_number
@@ -45,7 +45,8 @@ def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
     return limits
 
 
-Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+Difficulty = Annotated[float, Field(ge=-(10**9), le=10**9)]
+Range = Annotated[tuple[Difficulty, Difficulty], AfterValidator(_ordered)]
 """Least and greatest difficulty, both included."""
 
 

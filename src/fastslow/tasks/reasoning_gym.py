@@ -16,7 +16,7 @@ import logging
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -39,6 +39,10 @@ LIMIT = 20_000
 
 _OURS = frozenset({"size", "seed"})
 """Parameters of every dataset that follow from the options of the task."""
+
+_LARGEST = 10**6
+"""Largest number in ``params`` and largest text or list, unless the dataset's own default is within
+a factor of 1000 of it: generators build lists and texts of the lengths that they are given."""
 
 _EXAMPLES = ("example_correct_answer", "example_answer", "possible_answer")
 """Where datasets that accept many answers, and have no reference, keep one that is right."""
@@ -74,7 +78,7 @@ class ReasoningGymOptions(Section):
 
     dataset: str
     """A dataset of reasoning-gym by its name there; docs/scorers.md lists them."""
-    params: dict[str, Any] = Field(default_factory=dict)
+    params: Annotated[dict[str, Any], Field(max_length=1000)] = Field(default_factory=dict)
     """The dataset's own parameters, except ``size`` and ``seed``. Left alone, those that decide how
     often "Yes", or the unchanged input, is right are balanced in "syllogism" and
     "string_insertion"."""
@@ -222,6 +226,35 @@ def _refuse_unsafe(name: str, dataset_class: type) -> None:
         )
 
 
+def _largest(field: dataclasses.Field[Any]) -> int:
+    """The largest number that a parameter may be or hold, and its greatest length."""
+    default = field.default
+    if field.default_factory is not dataclasses.MISSING:
+        default = field.default_factory()
+    numbers = [abs(part) for part in _parts(default) if isinstance(part, int | float)]
+    return max([_LARGEST, *(1000 * math.ceil(number) for number in numbers)])
+
+
+def _refuse_large(key: str, value: Any, largest: int) -> None:
+    """Raises: InputError if a number in ``value`` or a length exceeds ``largest``."""
+    for part in _parts(value):
+        size = abs(part) if isinstance(part, int | float) else len(part)
+        if not size <= largest:  # NaN is refused as well
+            kind = "is" if isinstance(part, int | float) else "has the length"
+            raise InputError(
+                f"{key}: {kind} {size:.6g}; allowed: numbers and lengths up to {largest}"
+            )
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """Every number, text, list and table in a value, itself included."""
+    if isinstance(value, int | float | str | list | tuple | dict):
+        yield value
+    inner = [*value, *value.values()] if isinstance(value, dict) else value
+    for item in inner if isinstance(inner, list | tuple) else ():
+        yield from _parts(item)
+
+
 def _dataset_config(name: str, config_class: type, options: ReasoningGymOptions, size: int) -> Any:
     """The dataset's configuration object. Raises: InputError, naming the parameter at fault."""
     allowed = {field.name: field for field in dataclasses.fields(config_class)}
@@ -240,6 +273,7 @@ def _dataset_config(name: str, config_class: type, options: ReasoningGymOptions,
                 f"task.params.{key}: the dataset {name!r} has no such parameter; {hint}"
                 f"Allowed: {_describe(allowed.values())}"
             )
+        _refuse_large(f"task.params.{key}", options.params[key], _largest(allowed[key]))
     balanced = _BALANCED.get(name, {})
     params = (
         options.params if balanced.keys() & options.params.keys() else balanced | options.params

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 
 from fastslow.errors import InputError
+from fastslow.tasks.contract import Ids
 from fastslow.types import Problem, Split, normalise_question
 
 logger = logging.getLogger("fastslow.tasks")
@@ -18,7 +19,9 @@ problems exist, the training set is the one that shrinks."""
 class Splits:
     """Deals distinct problems to the splits, only as far as they are asked for.
 
-    Two problems are the same if they share an id or, but for case and white space, a question.
+    Two problems are the same if they share a question, but for case and white space. Two problems
+    with one id and different questions are refused, in splits that nobody asked for as well, once
+    they are dealt.
     Each split is dealt what its stream yields and nobody has yet; splits that are to be cut from
     one source are given one and the same iterator. The deal is a function of the streams alone.
 
@@ -39,7 +42,7 @@ class Splits:
         self._sizes = dict(sizes)
         self._name = name
         self._dealt: dict[Split, tuple[Problem, ...]] = {}
-        self._ids: set[str] = set()
+        self._ids = Ids(name, repeats=True)
         self._questions: set[str] = set()
 
     def __getitem__(self, split: Split) -> tuple[Problem, ...]:
@@ -47,7 +50,8 @@ class Splits:
 
         Raises:
             InputError: the train or validation split would be empty though problems were asked
-                for; the message says how many distinct problems were found and asked for.
+                for; the message says how many distinct problems were found and asked for. Or two
+                different problems have one id; the message names the split and number of both.
         """
         for earlier in _ORDER[: _ORDER.index(split) + 1]:
             if earlier not in self._dealt:
@@ -64,17 +68,17 @@ class Splits:
             problem = next(self._streams[split], None)
             if problem is None:
                 break
+            self._ids.check(f"{split}, problem {dealt + 1}", problem)
             question = normalise_question(problem.question)
-            if problem.id in self._ids or question in self._questions:
+            if question in self._questions:
                 repeated += 1
                 continue
-            self._ids.add(problem.id)
             self._questions.add(question)
             dealt += 1
             yield problem
         if size is None and repeated:
             logger.warning(
-                "%s: %d problems left out of %s, their id or question occurs more than once",
+                "%s: %d problems left out of %s, their question occurs more than once",
                 self._name, repeated, split,
             )  # fmt: skip
         elif size is not None and 0 < dealt < size:
@@ -89,7 +93,7 @@ class Splits:
             for other in _ORDER
         )
         return (
-            f"task {self._name}: no problem is left for {split}: {len(self._ids)} distinct "
+            f"task {self._name}: no problem is left for {split}: {len(self._questions)} distinct "
             f"problems were found; asked for, in the order in which they are served: {asked}. "
             "Ask for fewer, or give the task settings or data with more distinct questions"
         )

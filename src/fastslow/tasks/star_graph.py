@@ -67,7 +67,7 @@ class StarGraphOptions(Section):
     """Arms of the star."""
     l: AtLeastTwo = 3  # noqa: E741 - the paper's letter
     """Nodes of a path from the source to the end of an arm, both included."""
-    levels: Annotated[tuple[Level, ...], Field(min_length=1)] | None = None
+    levels: Annotated[tuple[Level, ...], Field(min_length=1, max_length=1000)] | None = None
     """Pairs [d, l], to which the problems of every split belong in equal parts."""
     preset: Literal["zero-reward", "zero-reward-mixed", "fast-slow"] | None = None
     """Levels by the name of a paper's protocol (see ``PRESETS``)."""
@@ -170,8 +170,12 @@ class StarGraph(Task):
         total = options.train + options.validation + options.test
         rng = random.Random(options.data_seed)
         levels = [(*level, options.vocabulary(level)) for level in options.graphs]
+        known: set[str] = set()
         for number in range(4 * total + 64):  # small stars repeat themselves
-            yield _problem(draw_star(*levels[number % len(levels)], rng))
+            problem = _problem(draw_star(*levels[number % len(levels)], rng))
+            if problem.id not in known:
+                known.add(problem.id)
+                yield problem
 
 
 def star_nodes(level: Level) -> int:
