@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 import fastslow
 from fastslow.config import Section
 
-PACKAGES = ("config", "tasks", "studies")
+PACKAGES = ("config", "fast", "slow", "tasks", "studies")
 WITHOUT_TABLES = ("fastslow.tasks.solution_runner", "fastslow.tasks.program_runner")
 """Scripts, not modules: they run on import."""
 

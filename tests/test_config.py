@@ -95,12 +95,14 @@ def test_defaults_are_the_papers() -> None:
 
 
 def test_at_the_papers_size_a_fast_phase_spends_its_960_calls_and_its_proposals() -> None:
-    from fastslow.fast.factory import build
+    from fastslow.fast.base import Tools
+    from fastslow.fast.registry import create
 
     config = configuration.parse(MINIMAL)
     anchors = config.slow.problems * config.fast.every
     per_proposal = config.fast.minibatch + config.fast.demonstrations.probe
-    assert build(config.fast).most_calls(anchors) == 960 + config.fast.proposals * per_proposal
+    learner = create(config.fast, Tools(config.fast))
+    assert learner.max_calls(anchors) == 960 + config.fast.proposals * per_proposal
 
 
 def test_a_config_imports_neither_torch_nor_transformers() -> None:
@@ -192,10 +194,10 @@ def test_an_unknown_key_is_named_with_its_table(
     for part in path:
         table = table[part]
     known = explain._fields_at(RunConfig, path)
-    if path == ("slow",):
+    if path in {("slow",), ("fast",)}:
         if isinstance(value, Mapping):  # a learner's table, if there is such a learner
             return
-        known = {*known, "cispo"}
+        known = {*known, {"slow": "cispo", "fast": "gepa"}[str(path[0])]}
     if key in known:
         return
     table[key] = value

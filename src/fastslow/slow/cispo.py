@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class CispoOptions(PolicyGradientOptions):
     """``[slow.cispo]``"""
 
-    cap: Annotated[float, Field(gt=0)] = 4.0
+    cap: Annotated[float, Field(gt=0, le=1e6)] = 4.0
     """tau, the absolute upper bound of the importance ratio."""
 
 

@@ -21,9 +21,9 @@ class DapoOptions(PolicyGradientOptions):
 
     aggregation: Aggregation = "token"
     """Whose losses weigh the same. DAPO: all tokens of a batch."""
-    clip_low: Annotated[float, Field(gt=0)] = 0.2
+    clip_low: Annotated[float, Field(gt=0, le=1e6)] = 0.2
     """Distance of the importance ratio below 1 beyond which a token earns no more."""
-    clip_high: Annotated[float, Field(gt=0)] = 0.28
+    clip_high: Annotated[float, Field(gt=0, le=1e6)] = 0.28
     """Distance of the importance ratio above 1 beyond which a token earns no more."""
     overlong: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Last part of ``policy.max_tokens`` over which a completion's reward falls linearly by 1. The

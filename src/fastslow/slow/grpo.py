@@ -20,7 +20,7 @@ class GrpoOptions(PolicyGradientOptions):
 
     aggregation: Aggregation = "sequence"
     """Whose losses weigh the same. GRPO: all completions, whatever their length."""
-    clip: Annotated[float, Field(gt=0)] = 0.2
+    clip: Annotated[float, Field(gt=0, le=1e6)] = 0.2
     """Distance of the importance ratio from 1 beyond which a token earns no more."""
 
 

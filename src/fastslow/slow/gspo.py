@@ -20,9 +20,9 @@ class GspoOptions(PolicyGradientOptions):
 
     aggregation: Aggregation = "sequence"
     """Whose losses weigh the same. GSPO: all completions."""
-    clip_low: Annotated[float, Field(gt=0)] = 3e-4
+    clip_low: Annotated[float, Field(gt=0, le=1e6)] = 3e-4
     """Distance of a sequence's importance ratio below 1 beyond which it earns no more."""
-    clip_high: Annotated[float, Field(gt=0)] = 4e-4
+    clip_high: Annotated[float, Field(gt=0, le=1e6)] = 4e-4
     """Distance of a sequence's importance ratio above 1 beyond which it earns no more."""
 
 
