@@ -55,8 +55,8 @@ def test_code_of_a_model_is_not_run_unless_asked_for(own_model: Path, tmp_path: 
         open_trainer(parse(config), trainable=False)
     assert not (tmp_path / "ran").exists()
 
-    policy = open_trainer(parse(config, ["policy.trust_remote_code=true"]), trainable=False)
-    assert policy.window == 2048
+    trainer = open_trainer(parse(config, ["policy.trust_remote_code=true"]), trainable=False)
+    assert trainer.sampler().window == 2048
     assert (tmp_path / "ran").exists()
 
 

@@ -79,7 +79,7 @@ def test_the_text_behind_an_answer_ends_it(model: Path, caplog: pytest.LogCaptur
     """Where the template's end is no token of the tokenizer."""
     with caplog.at_level(logging.WARNING):
         policy = open_policy(with_template(model, (CHATML + PROMPT).replace("im_end", "stop")))
-    assert policy._stops is not None
+    assert policy.backend.limits.stops is not None
     letters = policy.tokenizer.encode("4<|stop|", add_special_tokens=False)
     assert not policy.backend.limits.stops(letters)
     assert policy.backend.limits.stops(

@@ -109,7 +109,7 @@ def test_proposers_see_graded_rollouts_alone(world):
     seen = []
 
     def look(parent, examples, *_):
-        seen.extend(rollout.is_graded for _, rollout in examples)
+        seen.extend(rollout.is_graded for rollout in examples)
         return write_more(parent)
 
     half = world(lambda context: 0.3, lambda problem, context: int(problem.id[-1]) % 2 == 1)
@@ -178,7 +178,7 @@ def test_scores_count_no_problem_that_a_proposer_was_shown(world):
     seen = []
 
     def memorise(parent, examples, phase, rng):
-        seen.extend(problem.id for problem, _ in examples)
+        seen.extend(rollout.problem.id for rollout in examples)
         return Context(f"Memorised {len(seen)}.")
 
     class Memory(world):
@@ -275,7 +275,7 @@ def test_the_same_phase_gives_the_same_evolution(world):
 def test_the_seed_decides_on_which_anchors_a_proposal_is_tried(world):
     def minibatches(seed):
         toy = world(lambda context: 0.2 * (context.instructions == "Answer."))
-        write = Scripted(lambda parent, examples, *_: Context(" ".join(p.id for p, _ in examples)))
+        write = Scripted(lambda _, examples, *__: Context(" ".join(r.problem.id for r in examples)))
         evolution = optimizer(proposers=[write]).evolve(toy.phase(anchors=40, seed=seed))
         return [tuple(candidate.scores) for candidate in evolution.candidates[1:]]
 

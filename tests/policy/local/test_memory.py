@@ -128,3 +128,37 @@ def test_sampling_is_split_and_counts_nothing_twice(
     assert sorted((number, seed) for number, seed, _ in told) == [(0, n) for n in range(8)]
     assert [turn for _, _, turn in sorted(told, key=lambda each: each[1])] == found
     assert [turn.sampled for turn in found] == [turn.sampled for turn in expected]
+
+
+def test_turns_that_ended_before_memory_ran_out_are_told_of_once(
+    policy: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several requests some have ended, some are under way and some have not begun."""
+    prompts = [policy.sampler.encode(Context(), text) for text in ("Why?", "When?", "Who is it?")]
+    requests = [SampleRequest(p, tuple(range(10 * n, 10 * n + 3))) for n, p in enumerate(prompts)]
+    expected = policy.sampler.sample(requests)
+    engine, ended = policy.backend._engine, 0
+    told: dict[tuple[int, int], Turn] = {}
+
+    def sample(prompts: Any, seeds: Any, limits: Any, at_a_time: int, on_turn: Any) -> Any:
+        def end(request: int, seed: int, turn: Turn) -> None:
+            nonlocal ended
+            on_turn(request, seed, turn)
+            ended += 1
+            if ended == 4:
+                assert len(told) == 4
+                ask_for_too_much()
+
+        return type(engine).sample(engine, prompts, seeds, limits, at_a_time, end)
+
+    def tell(request: int, seed: int, turn: Turn) -> None:
+        assert (request, seed) not in told
+        told[request, seed] = turn
+
+    monkeypatch.setattr(engine, "sample", sample)
+    found = policy.sampler.sample(requests, on_turn=tell)
+    assert ended == 4 + 9, "all are sampled again"
+    assert told == {(n, s): turn for n, some in enumerate(found) for s, turn in enumerate(some)}
+    assert [[t.sampled for t in some] for some in found] == [
+        [t.sampled for t in some] for some in expected
+    ]
