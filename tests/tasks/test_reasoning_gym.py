@@ -14,7 +14,7 @@ from reasoning_gym.factory import DATASETS
 from fastslow.config import TaskConfig
 from fastslow.errors import InputError
 from fastslow.tasks import Task, create
-from fastslow.tasks.grading import Graders
+from fastslow.tasks.grading import Graders, settle
 from fastslow.tasks.reasoning_gym import ReasoningGym
 from fastslow.tasks.scorers import SCORERS
 from fastslow.tasks.screen import EVALUATORS, SCREENS, is_arithmetic, is_literal_or_no_python
@@ -242,8 +242,8 @@ def test_it_grades_in_another_process_and_a_scorer_that_does_not_end_is_stopped(
     worked = task.demonstrate(problem)
     assert worked is not None
     with Graders(task, workers=1) as graders:
-        endless, right = graders.grade(
-            [(problem, "<answer>9**9**9**9</answer>"), (problem, worked)]
+        endless, right = settle(
+            graders.grade([(problem, "<answer>9**9**9**9</answer>"), (problem, worked)])
         )
     assert endless.score == 0.0
     assert "longer than 1 seconds" in endless.feedback
