@@ -146,7 +146,7 @@ class Build:
         """Files that the fast learner reads, by key. Raises: InputError."""
         if not self.config.uses_fast:
             return {}
-        learner, options = fast_registry.find(self.config.fast, self.source)
+        learner, options = self.config.fast.find(fast_registry.LEARNERS, self.source)
         return learner.files(options)
 
     @contextmanager
@@ -292,7 +292,7 @@ def reflects(config: RunConfig) -> bool:
     """Whether a run asks a reflection model."""
     if not config.uses_fast:
         return False
-    learner, _ = fast_registry.find(config.fast, "config")
+    learner, _ = config.fast.find(fast_registry.LEARNERS, "config")
     return learner.asks_reflection(config.fast)
 
 

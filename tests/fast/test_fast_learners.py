@@ -13,7 +13,7 @@ import pytest
 from fastslow.config import FastConfig
 from fastslow.errors import InputError
 from fastslow.fast.base import FastLearner, Tools
-from fastslow.fast.playbook import Lesson, edit, read, write
+from fastslow.fast.playbook import Lesson, edit, read, written
 from fastslow.fast.registry import LEARNERS, create
 from fastslow.types import Candidate, Context, Demonstration, Population, Problem
 
@@ -155,6 +155,17 @@ def test_without_a_reflection_model_they_are_refused(name: str) -> None:
         learner(name)
 
 
+def test_a_proposal_varies_the_context_that_it_names_as_its_parent(world) -> None:
+    shown = Context("Answer.", (Demonstration("1?", "1"),))
+    old = Population((Candidate(shown), Candidate(Context("Answer."))))
+    toy = world(lambda context: 1.0 if context.demonstrations else 0.0)
+    phase = toy.phase(anchors=8, population=old)
+    found = learner("opro", numbered([]), steps=1, each=1).evolve(phase)
+    (child,) = (c for c in found.candidates if c.origin == "opro")
+    assert child.parents == (shown.digest,)
+    assert child.context.demonstrations == shown.demonstrations
+
+
 # Playbook.
 
 
@@ -162,8 +173,8 @@ LESSONS = [Lesson("Count twice.", 2, 0), Lesson("Guess.", 0, 1), Lesson("Show th
 
 
 def test_a_playbook_survives_its_text() -> None:
-    assert read(write("Answer.", LESSONS)) == ("Answer.", LESSONS)
-    assert read(write("", LESSONS)) == ("", LESSONS)
+    assert read(written("Answer.", LESSONS)) == ("Answer.", LESSONS)
+    assert read(written("", LESSONS)) == ("", LESSONS)
     assert read("Answer.\n\nLessons from earlier attempts:\nmy own text") == (
         "Answer.\n\nLessons from earlier attempts:\nmy own text",
         [],

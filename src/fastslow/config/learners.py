@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -20,7 +20,8 @@ from fastslow.config.base import (
     Size,
     SizeOrNone,
 )
-from fastslow.config.explain import unknown_key
+from fastslow.config.explain import unknown_key, validate
+from fastslow.plugins import Registry
 from fastslow.terminal import name as name_shown
 
 
@@ -92,6 +93,15 @@ class ReflectionConfig(Section):
         return self
 
 
+class HasOptions(Protocol):
+    """A learner: a class with a model of its own table."""
+
+    Options: ClassVar[type[Section]]
+
+
+Learner = TypeVar("Learner", bound=HasOptions)
+
+
 class LearnerSection(Section):
     """A table of options that learners share. A learner's own options stand in a table of its name
     within it, such as ``[slow.cispo]``, and the learner validates them."""
@@ -116,6 +126,19 @@ class LearnerSection(Section):
         """The tables of learners, by their names."""
         return dict(self.model_extra or {})
 
+    def find(self, registry: Registry[Learner], source: str) -> tuple[type[Learner], Any]:
+        """The class that ``algorithm`` names, and its own options: an instance of its ``Options``.
+
+        Raises:
+            InputError: a table or ``algorithm`` names no learner, or an option is wrong.
+        """
+        for name in self.tables:
+            registry.find(name, f"{source}: [{self.section}.{name}]")
+        learner = registry.find(self.algorithm, source)
+        prefix = f"{self.section}.{self.algorithm}"
+        table = self.tables.get(self.algorithm, {})
+        return learner, validate(learner.Options, table, source, prefix=prefix)
+
 
 class FastConfig(LearnerSection):
     """``[fast]``: the learner of contexts (paper, fast phase)."""
@@ -130,13 +153,13 @@ class FastConfig(LearnerSection):
     every: Positive = 6
     """T, slow steps per cycle."""
     budget: Positive | Literal["auto"] = "auto"
-    """Metric calls (rollouts) of one fast phase, never exceeded. "auto": K+1 passes over the
+    """gepa: metric calls (rollouts) of one fast phase, never exceeded. "auto": K+1 passes over the
     anchor set (960 at the paper's 192 anchors and K = 4) plus every proposal's minibatch and probe
     (see ``fast.gepa.auto_budget``)."""
     proposals: Size = 16
-    """Contexts proposed in one fast phase, at most."""
+    """gepa: contexts proposed in one fast phase, at most."""
     minibatch: Size = 3
-    """Anchors on which a proposal must beat its parent before it is scored on all of them."""
+    """gepa: anchors on which a proposal must beat its parent before it is scored on all of them."""
     components: Annotated[tuple[str, ...], Field(max_length=100)] = ("demonstrations",)
     """What gepa may rewrite: demonstrations, instructions (needs ``[fast.reflection]``), or the
     component of a proposer of your own."""

@@ -38,6 +38,11 @@ class AnchorSets:
     shown: list[Problem]
     scored: list[Problem]
 
+    @property
+    def hidden(self) -> frozenset[str]:
+        """Ids of the anchors whose scores do not count."""
+        return frozenset(p.id for p in self.shown) - {p.id for p in self.scored}
+
     @classmethod
     def split(cls, anchors: Sequence[Problem], size: int, seed: int) -> AnchorSets:
         """Set ``size`` anchors aside to be shown, or half of them where those are fewer. A single
@@ -171,18 +176,7 @@ class Adapter:
         on."""
         if context.digest in self.candidates:
             return False
-        given_away = self._phase.leaks.given_away_by(context)
-        for name, how in list(given_away.items())[:1]:
-            others = f" and {len(given_away) - 1} more" if len(given_away) > 1 else ""
-            log.warning(
-                "%s: a proposed context was refused: it %s problem %r%s, which it would be scored "
-                "on",
-                proposer.name,
-                how,
-                name,
-                others,
-            )
-        return not given_away
+        return self._phase.refuse_leaks(context, proposer.name)
 
 
 class Acceptance:

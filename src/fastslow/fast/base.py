@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from typing import Any, ClassVar
 
 from fastslow.config import FastConfig, Section
 from fastslow.fast.leaks import Leaks
-from fastslow.types import Candidate, Pair, Population, Problem, Rollout
+from fastslow.types import Candidate, Context, Pair, Population, Problem, Rollout
+
+log = logging.getLogger("fastslow.fast")
 
 Evaluate = Callable[[Sequence[Pair]], list[Rollout]]
 """Samples and grades ONE rollout per (problem, context) pair, in order, under the current policy.
@@ -46,10 +49,35 @@ class FastPhase:
     count_tokens: Callable[[str], int]
     seed: int
 
+    def __post_init__(self) -> None:
+        """Keep each anchor once: data sets repeat easy problems."""
+        once = list({problem.id: problem for problem in self.anchors}.values())
+        object.__setattr__(self, "anchors", once)
+
     @cached_property
     def leaks(self) -> Leaks:
         """Finds the anchors that a context gives away."""
         return Leaks(self.anchors, self.pool)
+
+    def refuse_leaks(self, context: Context, name: str) -> bool:
+        """Whether a proposed context gives no anchor away; one that does is logged.
+
+        Args:
+            context: what was proposed.
+            name: of the proposer, for the log.
+        """
+        given_away = self.leaks.given_away_by(context)
+        for problem, how in list(given_away.items())[:1]:
+            others = f" and {len(given_away) - 1} more" if len(given_away) > 1 else ""
+            log.warning(
+                "%s: a proposed context was refused: it %s problem %r%s, which it would be scored "
+                "on",
+                name,
+                how,
+                problem,
+                others,
+            )
+        return not given_away
 
 
 @dataclass(frozen=True)

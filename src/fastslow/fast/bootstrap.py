@@ -57,7 +57,7 @@ class Bootstrap(FastLearner):
 
     def evolve(self, phase: FastPhase) -> Evolution:
         memo = Memo(phase.evaluate)
-        anchors = list({problem.id: problem for problem in phase.anchors}.values())
+        anchors = phase.anchors
         old = list(phase.population.candidates)
         memo([(problem, candidate.context) for candidate in old for problem in anchors])
         rng = random.Random(f"bootstrap {phase.seed}")

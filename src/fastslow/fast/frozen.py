@@ -55,7 +55,7 @@ class Frozen(FastLearner):
 
     def evolve(self, phase: FastPhase) -> Evolution:
         memo = Memo(phase.evaluate)
-        anchors = list({problem.id: problem for problem in phase.anchors}.values())
+        anchors = phase.anchors
         fair = [c for c in self.contexts if not phase.leaks.given_away_by(c)]
         old = {c.context.digest: c for c in phase.population.candidates}
         candidates = [old.get(c.digest, Candidate(c, origin=self.name)) for c in fair]

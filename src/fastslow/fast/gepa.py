@@ -95,10 +95,8 @@ class Gepa(FastLearner):
     def evolve(self, phase: FastPhase) -> Evolution:
         """Run one fast phase. What ``phase.evaluate`` raises leaves it unchanged."""
         memo = Memo(phase.evaluate)
-        anchors = list({problem.id: problem for problem in phase.anchors}.values())
-        phase = replace(
-            phase, evaluate=memo, anchors=anchors, pool=_without_anchors(phase.pool, anchors)
-        )
+        anchors = phase.anchors
+        phase = replace(phase, evaluate=memo, pool=_without_anchors(phase.pool, anchors))
         sets = AnchorSets.split(anchors, self.proposals * self.minibatch, phase.seed)
         adapter = Adapter(phase, self.proposers, sets)
         budget = self._metric_calls(len(anchors), adapter.proposal_calls)
@@ -129,7 +127,7 @@ class Gepa(FastLearner):
             population=self.population,
             anchors=anchors,
             scored=sets.scored,
-            shown=frozenset(p.id for p in sets.shown) - {p.id for p in sets.scored},
+            shown=sets.hidden,
             failed=adapter.failed,
         )
 

@@ -4,12 +4,11 @@ with its scores in ascending order, and writes something that should score highe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from fastslow.config import FastConfig, Section, Size
-from fastslow.fast.base import Evolution, FastLearner, FastPhase, Tools
+from fastslow.config import Size
 from fastslow.fast.reflection import mark_for, read_answer, tagged_block
-from fastslow.fast.reflective import reflector_of, search
+from fastslow.fast.reflective import Reflective, ReflectiveOptions
 from fastslow.fast.registry import fast_learner
 from fastslow.types import Candidate, Context, Rollout
 
@@ -25,60 +24,26 @@ two tags that end in {mark}; whatever it says is part of the text.
 _CLOSING = "End your reply with the complete new instructions between two lines of four backticks."
 
 
-class OproOptions(Section):
-    """``[fast.opro]``"""
+class OproOptions(ReflectiveOptions):
+    """``[fast.opro]``. The paper: 8 proposals in one round."""
 
-    steps: Size = 4
-    """Number of rounds in one fast phase; each asks for proposals with the scores known by then."""
-    each: Size = 4
-    """Number of proposals in one round, scored together. The paper: 8."""
     history: Size = 20
     """Number of earlier instructions shown, the best ones. The paper: 20."""
-    examples: Size = 3
-    """Number of anchors shown as examples. Their scores do not count. The paper: 3."""
 
 
 @fast_learner("opro")
-@dataclass(frozen=True)
-class Opro(FastLearner):
+class Opro(Reflective):
     """Optimisation by prompting: the history of scores is the prompt."""
 
     Options = OproOptions
-
     options: OproOptions
-    tools: Tools
 
-    @classmethod
-    def build(cls, options: OproOptions, tools: Tools) -> Opro:
-        reflector_of(tools, "opro")
-        return cls(options, tools)
-
-    @classmethod
-    def asks_reflection(cls, config: FastConfig) -> bool:
-        return True
-
-    def max_calls(self, anchors: int) -> int:
-        proposed = self.options.steps * self.options.each
-        return (self.tools.config.population + proposed) * anchors
-
-    def evolve(self, phase: FastPhase) -> Evolution:
-        return search(
-            phase,
-            self.name,
-            self._write,
-            steps=self.options.steps,
-            each=self.options.each,
-            shown=self.options.examples,
-            population=self.tools.config.population,
-        )
-
-    def _write(self, tried: Sequence[Candidate], seen: Sequence[Rollout]) -> Context | None:
-        answer = reflector_of(self.tools, self.name)(self.prompt(tried, seen))
-        instructions = read_answer(answer)
-        limit = self.tools.config.reflection.max_characters
-        if not instructions or len(instructions) > limit:
+    def write(
+        self, best: Context, tried: Sequence[Candidate], seen: Sequence[Rollout]
+    ) -> Context | None:
+        instructions = read_answer(self.ask(self.prompt(tried, seen)))
+        if not instructions or len(instructions) > self.max_characters:
             return None
-        best = max(tried, key=lambda c: c.mean or 0.0).context
         return replace(best, instructions=instructions)
 
     def prompt(self, tried: Sequence[Candidate], seen: Sequence[Rollout]) -> str:
@@ -86,8 +51,7 @@ class Opro(FastLearner):
         scored = sorted(tried, key=lambda c: c.mean or 0.0)[-self.options.history :]
         evidence = [r.problem.question for r in seen] + [r.feedback for r in seen]
         mark = mark_for([*(c.context.instructions for c in scored), *evidence])
-        limit = self.tools.config.reflection.max_characters
-        parts = [_TASK.format(limit=limit, mark=mark)]
+        parts = [_TASK.format(limit=self.max_characters, mark=mark)]
         for candidate in scored:
             parts += [
                 tagged_block("instructions", mark, candidate.context.instructions),

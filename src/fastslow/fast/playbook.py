@@ -12,10 +12,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fastslow.config import FastConfig, Section, Size
-from fastslow.fast.base import Evolution, FastLearner, FastPhase, Tools
+from fastslow.config import Size
 from fastslow.fast.reflection import mark_for, read_answer, tagged_block
-from fastslow.fast.reflective import reflector_of, search
+from fastslow.fast.reflective import Reflective, ReflectiveOptions
 from fastslow.fast.registry import fast_learner
 from fastslow.types import Candidate, Context, Rollout
 
@@ -40,11 +39,9 @@ _LESSON = re.compile(r"(\d+)\. \(\+(\d+) -(\d+)\) (.+)")
 _COMMAND = re.compile(r"(ADD|REVISE|HELPFUL|HARMFUL) ?(\d{1,6})?\s*:?\s*(.*)")
 
 
-class PlaybookOptions(Section):
+class PlaybookOptions(ReflectiveOptions):
     """``[fast.playbook]``"""
 
-    steps: Size = 4
-    """Number of rounds of edits in one fast phase."""
     each: Size = 2
     """Number of edited playbooks that are asked for in one round, and scored together."""
     examples: Size = 8
@@ -64,53 +61,26 @@ class Lesson:
 
 
 @fast_learner("playbook")
-@dataclass(frozen=True)
-class Playbook(FastLearner):
+class Playbook(Reflective):
     """Edits the list of lessons in the instructions of the best context."""
 
     Options = PlaybookOptions
-
     options: PlaybookOptions
-    tools: Tools
 
-    @classmethod
-    def build(cls, options: PlaybookOptions, tools: Tools) -> Playbook:
-        reflector_of(tools, "playbook")
-        return cls(options, tools)
-
-    @classmethod
-    def asks_reflection(cls, config: FastConfig) -> bool:
-        return True
-
-    def max_calls(self, anchors: int) -> int:
-        proposed = self.options.steps * self.options.each
-        return (self.tools.config.population + proposed) * anchors
-
-    def evolve(self, phase: FastPhase) -> Evolution:
-        return search(
-            phase,
-            self.name,
-            self._write,
-            steps=self.options.steps,
-            each=self.options.each,
-            shown=self.options.examples,
-            population=self.tools.config.population,
-        )
-
-    def _write(self, tried: Sequence[Candidate], seen: Sequence[Rollout]) -> Context | None:
-        best = seen[0].context if seen else tried[0].context
+    def write(
+        self, best: Context, tried: Sequence[Candidate], seen: Sequence[Rollout]
+    ) -> Context | None:
         preamble, lessons = read(best.instructions)
-        commands = read_answer(reflector_of(self.tools, self.name)(self.prompt(lessons, seen)))
+        commands = read_answer(self.ask(self.prompt(lessons, seen)))
         edited = edit(lessons, commands, self.options.max_lessons)
-        instructions = write(preamble, edited)
-        limit = self.tools.config.reflection.max_characters
-        if edited == lessons or len(instructions) > limit:
+        instructions = written(preamble, edited)
+        if edited == lessons or len(instructions) > self.max_characters:
             return None
         return replace(best, instructions=instructions)
 
     def prompt(self, lessons: Sequence[Lesson], seen: Sequence[Rollout]) -> str:
         """The request: the playbook, then the rollouts."""
-        playbook = write("", lessons)
+        playbook = written("", lessons)
         texts = [(r.problem.question, r.text, r.feedback) for r in seen]
         mark = mark_for([playbook, *(text for some in texts for text in some)])
         parts = [_TASK.format(mark=mark), tagged_block("playbook", mark, playbook or "(empty)")]
@@ -137,7 +107,7 @@ def read(instructions: str) -> tuple[str, list[Lesson]]:
     ]
 
 
-def write(preamble: str, lessons: Sequence[Lesson]) -> str:
+def written(preamble: str, lessons: Sequence[Lesson]) -> str:
     """The inverse of ``read``."""
     if not lessons:
         return preamble

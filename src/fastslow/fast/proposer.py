@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import ClassVar, TypeVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 from fastslow.fast.base import FastPhase, Tools
 from fastslow.plugins import Registry
@@ -23,12 +23,10 @@ class Proposer(ABC):
     """A way to write new contexts. Several take turns within one phase.
 
     Attributes:
-        component: what ``[fast] components`` calls it.
         asks_reflection: whether it needs ``[fast.reflection]``.
         name: the origin of the candidates it makes; unique among the proposers of a learner.
     """
 
-    component: ClassVar[str] = ""
     asks_reflection: ClassVar[bool] = False
     name: str
 
@@ -70,15 +68,5 @@ PROPOSERS: Registry[Proposer] = Registry(
     },
 )
 
-ProposerClass = TypeVar("ProposerClass", bound="type[Proposer]")
-
-
-def proposer(component: str) -> Callable[[ProposerClass], ProposerClass]:
-    """Make a class available as a name in ``[fast] components``."""
-
-    def decorate(cls: ProposerClass) -> ProposerClass:
-        cls.component = component
-        PROPOSERS.add(component, cls)
-        return cls
-
-    return decorate
+proposer = PROPOSERS.register
+"""``@proposer("NAME")`` makes a class available as a name in ``[fast] components``."""

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fastslow.slow.anomalies import Anomaly
-from fastslow.slow.base import SlowLearner
-from fastslow.types import Context, Datum, TokenSequence, Turn
+from fastslow.slow.base import Reader, SlowLearner
+from fastslow.types import Datum, TokenSequence, Turn
 
 OnTurn = Callable[[int, int, Turn], None]
 """Receives a turn as soon as it ends: the index of its request, the index of its seed, the turn."""
@@ -49,7 +49,7 @@ class Drift:
     entropies: tuple[float, ...] | None
 
 
-class Sampler(Protocol):
+class Sampler(Reader, Protocol):
     """pi_theta(y | x, phi) with one version of the weights theta, which never change under it.
 
     A sampler whose weights are gone, since the trainer has moved on, raises RuntimeError.
@@ -58,23 +58,6 @@ class Sampler(Protocol):
     @property
     def version(self) -> int:
         """Number of updates that the weights have seen."""
-
-    @property
-    def window(self) -> int:
-        """Maximum number of tokens of prompt and completion together."""
-
-    @property
-    def max_tokens(self) -> int:
-        """Maximum number of tokens of one completion, unless ``sample`` is given another."""
-
-    @property
-    def gives_distributions(self) -> bool:
-        """Whether the backend can compare whole next-token distributions: exact distillation and
-        exact drift need them. Without them the log-probabilities of sampled tokens serve."""
-
-    def encode(self, context: Context, question: str) -> tuple[int, ...]:
-        """Token ids of the context and the question in the model's own chat template, up to where
-        the answer begins."""
 
     def count_tokens(self, text: str) -> int:
         """Length of a text in tokens, without any template."""

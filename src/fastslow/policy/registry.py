@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
-
 from fastslow.plugins import Registry
 from fastslow.policy.backend import BackendOpener
 
@@ -14,14 +11,5 @@ BACKENDS: Registry[BackendOpener] = Registry(
     built_in={"local": "fastslow.policy.local.opening"},
 )
 
-Opener = TypeVar("Opener", bound="type[BackendOpener]")
-
-
-def backend(name: str) -> Callable[[Opener], Opener]:
-    """Make a class available as ``[policy] backend``."""
-
-    def decorate(opener: Opener) -> Opener:
-        BACKENDS.add(name, opener)
-        return opener
-
-    return decorate
+backend = BACKENDS.register
+"""``@backend("NAME")`` makes a class available as ``[policy] backend``."""

@@ -36,19 +36,20 @@ class Reader(Protocol):
 
     @property
     def window(self) -> int:
-        """Tokens that prompt and completion may have together."""
+        """Maximum number of tokens of prompt and completion together."""
 
     @property
     def max_tokens(self) -> int:
-        """Tokens of one completion, at most."""
+        """Maximum number of tokens of one completion."""
 
     @property
     def gives_distributions(self) -> bool:
-        """Whether data may name a teacher prompt: the step then holds whole next-token
-        distributions against each other. Else log-probabilities of sampled tokens serve."""
+        """Whether the backend can compare whole next-token distributions: exact distillation and
+        exact drift need them. Without them the log-probabilities of sampled tokens serve."""
 
     def encode(self, context: Context, question: str) -> tuple[int, ...]:
-        """Token ids of the context and the question, up to where the answer begins."""
+        """Token ids of the context and the question in the model's own chat template, up to where
+        the answer begins."""
 
     def logprobs(self, sequences: Sequence[TokenSequence]) -> list[list[float]]:
         """log pi of each sequence's scored tokens in nats."""

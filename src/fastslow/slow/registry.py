@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from fastslow.config import SlowConfig, validate
+from fastslow.config import SlowConfig
 from fastslow.plugins import Registry
 
 if TYPE_CHECKING:
     from fastslow.slow.base import SlowLearner
-
-Learner = TypeVar("Learner", bound="type[SlowLearner]")
 
 LEARNERS: Registry[SlowLearner] = Registry(
     "slow.algorithm",
@@ -23,29 +20,14 @@ LEARNERS: Registry[SlowLearner] = Registry(
             *("sft", "distill", "opd"),
         )
     },
+    attribute="name",
 )
 
-
-def slow_learner(name: str) -> Callable[[Learner], Learner]:
-    """Make a class available as ``[slow] algorithm``; its options stand in ``[slow.name]``."""
-
-    def decorate(learner: Learner) -> Learner:
-        learner.name = name
-        LEARNERS.add(name, learner)
-        return learner
-
-    return decorate
+slow_learner = LEARNERS.register
+"""``@slow_learner("NAME")`` makes a class available as ``[slow] algorithm``."""
 
 
 def create(config: SlowConfig, max_tokens: int, source: str) -> SlowLearner:
-    """The learner that ``[slow]`` names, with its own options.
-
-    Raises:
-        InputError: it is not known, or an option is wrong.
-    """
-    for name in config.tables:
-        LEARNERS.find(name, f"{source}: [slow.{name}]")
-    learner = LEARNERS.find(config.algorithm, source)
-    table = config.tables.get(config.algorithm, {})
-    options = validate(learner.Options, table, source, prefix=f"slow.{config.algorithm}")
+    """The slow learner that ``[slow]`` names. Raises: InputError, as ``SlowConfig.find``."""
+    learner, options = config.find(LEARNERS, source)
     return learner(options, config, max_tokens)
