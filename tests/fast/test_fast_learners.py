@@ -318,7 +318,7 @@ def test_the_old_population_is_kept_where_nothing_is_better(world) -> None:
 def test_problems_that_occur_twice_are_asked_once(world) -> None:
     toy = world(by_rule)
     twice = [Problem("a", "A?", 1), Problem("b", "B?", 2), Problem("a", "A?", 1)]
-    found = learner("opro", numbered([]), steps=1, each=1, examples=1).evolve(
-        toy.phase(anchors=twice)
-    )
+    phase = toy.phase(anchors=twice)
+    assert [problem.id for problem in phase.anchors] == ["a", "b"]
+    found = learner("opro", numbered([]), steps=1, each=1, examples=1).evolve(phase)
     assert found.metric_calls == 4

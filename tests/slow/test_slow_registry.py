@@ -46,6 +46,31 @@ def test_a_learner_of_one_s_own_goes_by_its_name() -> None:
         slow_learner("grpo")(Mine)
 
 
+@pytest.mark.parametrize("value", ["unregistered_plugin:Cubed", "unregistered_plugin"])
+def test_an_entry_point_may_name_the_class_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    """A module that registers nothing gives no learner."""
+    (tmp_path / "unregistered_plugin.py").write_text(
+        "from fastslow.slow import PolicyGradient\n"
+        "class Cubed(PolicyGradient):\n"
+        "    def loss(self, inputs):\n"
+        "        return -inputs.advantages ** 3\n"
+    )
+    info = tmp_path / "unregistered_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: unregistered\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[fastslow.slow]\n{value[-5:].lower()} = {value}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "unregistered_plugin", raising=False)
+    name = value[-5:].lower()
+    if ":" in value:
+        assert create(SlowConfig(algorithm=name), 8, "f").name == "cubed"
+    else:
+        with pytest.raises(InputError, match=f"there is no '{name}'"):
+            create(SlowConfig(algorithm=name), 8, "f")
+
+
 def test_a_learner_of_another_package_is_found_by_its_entry_point(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
