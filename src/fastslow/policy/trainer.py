@@ -197,7 +197,7 @@ class _Total:
         found = {
             "loss": self._loss_sum,
             "tokens/trained": float(self._tokens),
-            "tokens/trained_unshared": float(sum(len(d.sequence.tokens) for d in self._data)),
+            "tokens/trained_unshared": float(sum(len(d.tokens) for d in self._data)),
             "entropy": torch.cat(self._entropies).mean().item(),
             "ratio/max": torch.cat(self._ratios).max().item(),
         }
